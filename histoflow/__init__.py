@@ -1,0 +1,60 @@
+"""histoflow: a plugin-based workflow engine for histopathology image classification.
+
+This is the plugin author's vocabulary. A plugin module imports from here, builds records, and
+returns them from the hooks in ``histoflow.hookspecs``.
+"""
+
+from histoflow.components import (
+    ANY_TASK,
+    Architecture,
+    Dataset,
+    DataInfo,
+    Facts,
+    Loss,
+    Metric,
+    Optimizer,
+    Params,
+    Reporter,
+    Results,
+    Row,
+    Samples,
+    Scheduler,
+    Score,
+    Span,
+    Task,
+    Transform,
+    UnreadableImage,
+)
+from histoflow.errors import DataError, HistoflowError, PluginError, UserError
+from histoflow.hookspecs import API_VERSION, hookimpl
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ANY_TASK",
+    "API_VERSION",
+    "Architecture",
+    "DataError",
+    "DataInfo",
+    "Dataset",
+    "Facts",
+    "HistoflowError",
+    "Loss",
+    "Metric",
+    "Optimizer",
+    "Params",
+    "PluginError",
+    "Reporter",
+    "Results",
+    "Row",
+    "Samples",
+    "Scheduler",
+    "Score",
+    "Span",
+    "Task",
+    "Transform",
+    "UnreadableImage",
+    "UserError",
+    "__version__",
+    "hookimpl",
+]

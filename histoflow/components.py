@@ -1,0 +1,303 @@
+"""The records that plugins hand over: one class per kind of component.
+
+A record is plain, frozen data around one or two functions, so a plugin can be tested by calling
+them. This module and the plugins' own are imported to *list* components, so nothing here imports
+torch or numpy at run time: do that inside the functions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from histoflow.errors import PluginError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Generator, Tensor, nn
+    from torch.optim import Optimizer as TorchOptimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
+    ImageArray = NDArray[np.uint8]
+
+Task = Literal["binary", "multiclass"]
+SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+ANY_TASK: frozenset[Task] = frozenset(("binary", "multiclass"))
+
+
+class Params(BaseModel):
+    """Base of a component's parameters; each field validates the YAML and documents the option.
+
+    Give every field a default, and a bound and a description where they help:
+    ``depth: Literal[18, 34, 50] = Field(18, description="Layers")``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+P = TypeVar("P", bound=Params)
+
+
+# ── What components are told, and what they tell ────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataInfo:
+    """What a network, a loss or a check needs to know of the packed data."""
+
+    task: Task
+    classes: tuple[str, ...]
+    channels: int
+    size: tuple[int, int]
+    """Height and width in pixels."""
+    train_counts: tuple[int, ...] = ()
+    """Training images per class; empty while the data have not been packed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a data set states about itself before any file is touched; None is 'not known yet'."""
+
+    task: Task | None = None
+    classes: tuple[str, ...] | None = None
+    channels: int | None = None
+    size: tuple[int, int] | None = None
+    images: int | None = None
+    official_split: bool = False
+    groups: bool = False
+    """Whether images carry the id of the patient, slide or photo that they come from."""
+    licence: str = ""
+    citation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One image of a data set, without its pixels."""
+
+    label: int
+    source: str
+    """Where it came from, readable by a person: a file name, or an index into an array."""
+    split: SplitName | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """An opened data set: a table, and a function that reads the image of one of its rows.
+
+    ``read`` returns H×W×C uint8 and raises ``histoflow.UnreadableImage`` for an image that is
+    damaged; that image is quarantined with the reason, and the rest go on.
+    """
+
+    classes: tuple[str, ...]
+    rows: Sequence[Row]
+    read: Callable[[int], ImageArray]
+
+
+class UnreadableImage(ValueError):
+    """Raised by ``Samples.read``: this image cannot be used, and the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """What a metric found: one figure, one per class where that means something, or why there is none."""
+
+    value: float | None
+    per_class: tuple[float | None, ...] | None = None
+    undefined: str = ""
+    """The reason, where ``value`` or a class's figure is None."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """How long a training is, for a scheduler that must know."""
+
+    epochs: int
+    steps_per_epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """A finished evaluation, as a reporter sees it."""
+
+    folder: Path
+    """The run's folder; what a reporter writes belongs here."""
+    run: Mapping[str, Any]
+    """The content of run.json: the experiment, the environment, the plugins."""
+    data: Mapping[str, Any]
+    """The packed data's manifest."""
+    history: Sequence[Mapping[str, Any]]
+    """One entry per epoch."""
+    metrics: Mapping[str, Score]
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    """Images × classes."""
+
+
+# ── The components ──────────────────────────────────────────────────────────────────────────────
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def no_complaints(params: Any, data: DataInfo) -> Iterable[str]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Component(Generic[P]):
+    """What all kinds share. ``check`` may look at parameters and data together and complain."""
+
+    kind: ClassVar[str] = "component"
+    plural: ClassVar[str] = "components"
+
+    _: KW_ONLY
+    name: str
+    summary: str
+    params: type[P]
+    check: Callable[[P, DataInfo], Iterable[str]] = no_complaints
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise PluginError(
+                f"The name of a {self.kind} must be lower-case letters, digits and '_'. Got {self.name!r}."
+            )
+        if not (isinstance(self.params, type) and issubclass(self.params, Params)):
+            raise PluginError(
+                f"The params of {self.kind} {self.name!r} must be a subclass of histoflow.Params. "
+                f"Got {self.params!r}."
+            )
+        if "name" in self.params.model_fields:
+            raise PluginError(
+                f"The params of {self.kind} {self.name!r} may not have a field 'name': "
+                f"an experiment uses that key to choose the component. Rename the field."
+            )
+
+
+@dataclass(frozen=True)
+class Dataset(Component[P]):
+    """Labelled images: what is known of them, how to get their files, how to read them."""
+
+    kind: ClassVar[str] = "dataset"
+    plural: ClassVar[str] = "datasets"
+
+    facts: Callable[[P], Facts]
+    open: Callable[[P, Sequence[Path]], Samples]
+    """Open the files that ``fetch`` named."""
+    fetch: Callable[[P, Path], Sequence[Path]] = lambda params, folder: ()
+    """Bring the files into the folder, or point at local ones; return those the images depend on."""
+    version: int = 1
+    """Raise it when the same parameters and files would give other images or labels."""
+
+
+@dataclass(frozen=True)
+class Transform(Component[P]):
+    """A change to images, either once before packing or anew in every batch.
+
+    ============  ===========================================================  =================
+    stage         ``build(params)`` returns a function of                      which returns
+    ============  ===========================================================  =================
+    preprocess    one H×W×C uint8 array                                        the same kind
+    augment       an N×C×H×W float tensor in 0..1 and a ``torch.Generator``    the same shape
+    ============  ===========================================================  =================
+
+    An augmentation takes all its chance from the generator, and draws for each image of the batch.
+    """
+
+    kind: ClassVar[str] = "transform"
+    plural: ClassVar[str] = "transforms"
+
+    stage: Literal["preprocess", "augment"]
+    build: Callable[[P], Callable[[ImageArray], ImageArray] | Callable[[Tensor, Generator], Tensor]]
+
+
+@dataclass(frozen=True)
+class Architecture(Component[P]):
+    """A network: ``build(params, data, outputs)`` returns an ``nn.Module`` with that many outputs."""
+
+    kind: ClassVar[str] = "architecture"
+    plural: ClassVar[str] = "architectures"
+
+    build: Callable[[P, DataInfo, int], nn.Module]
+    min_size: int | Callable[[P], int] = 1
+    """The smallest image side that the network can take."""
+
+    def smallest_side(self, params: P) -> int:
+        return self.min_size if isinstance(self.min_size, int) else self.min_size(params)
+
+
+@dataclass(frozen=True)
+class Loss(Component[P]):
+    """A loss, and the link that turns the network's raw outputs into probabilities."""
+
+    kind: ClassVar[str] = "loss"
+    plural: ClassVar[str] = "losses"
+
+    build: Callable[[P, DataInfo], nn.Module]
+    """A module whose ``forward(outputs, labels)`` returns one loss per image (no reduction)."""
+    outputs: Callable[[DataInfo], int]
+    """How many raw outputs the network must have for these data."""
+    probabilities: Callable[[Tensor], Tensor]
+    """Raw outputs → images × classes, each row summing to one."""
+    tasks: frozenset[Task] = ANY_TASK
+
+
+@dataclass(frozen=True)
+class Metric(Component[P]):
+    """A pure function of a whole split's probabilities (images × classes) and labels."""
+
+    kind: ClassVar[str] = "metric"
+    plural: ClassVar[str] = "metrics"
+
+    score: Callable[[P, NDArray[np.float64], NDArray[np.int64]], Score]
+    tasks: frozenset[Task] = ANY_TASK
+    higher_is_better: bool = True
+
+
+@dataclass(frozen=True)
+class Optimizer(Component[P]):
+    """``build(params, parameters)`` returns a ``torch.optim.Optimizer``."""
+
+    kind: ClassVar[str] = "optimizer"
+    plural: ClassVar[str] = "optimizers"
+
+    build: Callable[[P, Iterable[nn.Parameter]], TorchOptimizer]
+
+
+@dataclass(frozen=True)
+class Scheduler(Component[P]):
+    """``build(params, optimizer, span)`` returns a torch ``LRScheduler``, stepped once an epoch or a step."""
+
+    kind: ClassVar[str] = "scheduler"
+    plural: ClassVar[str] = "schedulers"
+
+    build: Callable[[P, TorchOptimizer, Span], LRScheduler]
+    every: Literal["epoch", "step"] = "epoch"
+
+
+@dataclass(frozen=True)
+class Reporter(Component[P]):
+    """``write(params, results)`` writes files into ``results.folder`` and returns their paths."""
+
+    kind: ClassVar[str] = "reporter"
+    plural: ClassVar[str] = "reporters"
+
+    write: Callable[[P, Results], Sequence[Path]]
+
+
+KINDS: tuple[type[Component[Any]], ...] = (
+    Dataset,
+    Transform,
+    Architecture,
+    Loss,
+    Metric,
+    Optimizer,
+    Scheduler,
+    Reporter,
+)

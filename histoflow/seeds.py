@@ -1,0 +1,32 @@
+"""Randomness without state: a seed for every place in a run, computed from the place alone.
+
+A generator that is carried along must be saved and restored to resume a run. A seed that
+follows from (seed, epoch, step) needs neither: step 4,711 is the same step however one came there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+_MASK = (1 << 64) - 1
+
+
+def derive(seed: int, *place: int) -> int:
+    """A 63-bit seed for this place; neighbouring places get unrelated seeds (SplitMix64 steps)."""
+    state = seed & _MASK
+    for number in place:
+        state = _scramble((state ^ _scramble(number & _MASK)) & _MASK)
+    return _scramble(state) >> 1
+
+
+def fraction(salt: int, text: str) -> float:
+    """A number in [0, 1) that depends on the salt and the text alone, on every machine alike."""
+    digest = hashlib.blake2b(text.encode(), digest_size=8, salt=(salt & _MASK).to_bytes(8, "little"))
+    return int.from_bytes(digest.digest(), "little") / 2**64
+
+
+def _scramble(value: int) -> int:
+    value = (value + 0x9E3779B97F4A7C15) & _MASK
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
+    return value ^ (value >> 31)
