@@ -7,8 +7,8 @@ returns them from the hooks in ``histoflow.hookspecs``.
 from histoflow.components import (
     ANY_TASK,
     Architecture,
-    Dataset,
     DataInfo,
+    Dataset,
     Facts,
     Loss,
     Metric,
@@ -23,9 +23,8 @@ from histoflow.components import (
     Span,
     Task,
     Transform,
-    UnreadableImage,
 )
-from histoflow.errors import DataError, HistoflowError, PluginError, UserError
+from histoflow.errors import DataError, HistoflowError, PluginError, UnreadableImage, UserError
 from histoflow.hookspecs import API_VERSION, hookimpl
 
 __version__ = "0.1.0"

@@ -101,10 +101,6 @@ class Samples:
     read: Callable[[int], ImageArray]
 
 
-class UnreadableImage(ValueError):
-    """Raised by ``Samples.read``: this image cannot be used, and the message says why."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Score:
     """What a metric found: one figure, one per class where that means something, or why there is none."""
@@ -150,6 +146,10 @@ def no_complaints(params: Any, data: DataInfo) -> Iterable[str]:
     return ()
 
 
+def no_files(params: Any, folder: Path) -> Sequence[Path]:
+    return ()
+
+
 @dataclass(frozen=True)
 class Component(Generic[P]):
     """What all kinds share. ``check`` may look at parameters and data together and complain."""
@@ -190,7 +190,7 @@ class Dataset(Component[P]):
     facts: Callable[[P], Facts]
     open: Callable[[P, Sequence[Path]], Samples]
     """Open the files that ``fetch`` named."""
-    fetch: Callable[[P, Path], Sequence[Path]] = lambda params, folder: ()
+    fetch: Callable[[P, Path], Sequence[Path]] = no_files
     """Bring the files into the folder, or point at local ones; return those the images depend on."""
     version: int = 1
     """Raise it when the same parameters and files would give other images or labels."""

@@ -5,6 +5,7 @@
     │   ├── ExperimentError         the experiment is not valid; carries every problem found
     │   ├── PluginError             a component is not what the contract says
     │   ├── DataError               data are missing, damaged, or contradict their data set's facts
+    │   │   └── UnreadableImage     this one image cannot be used: it goes into quarantine
     │   ├── RunError                a run is missing, busy, or of another schema
     │   ├── CheckpointError         a checkpoint is damaged or does not fit
     │   ├── DeviceError             the device asked for is not there
@@ -55,6 +56,9 @@ class PluginError(UserError): ...
 
 
 class DataError(UserError): ...
+
+
+class UnreadableImage(DataError): ...
 
 
 class RunError(UserError): ...

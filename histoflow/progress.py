@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 log = logging.getLogger("histoflow")
 
@@ -69,6 +69,16 @@ def listening(listener: Listener) -> Iterator[None]:
 
 def track(title: str, total: int | None = None, unit: str = "images") -> AbstractContextManager[Advance]:
     return _listener.get().track(title, total, unit)
+
+
+Batch = TypeVar("Batch", bound=tuple[Any, Sized])
+
+
+def counted(batches: Iterable[Batch], advance: Advance) -> Iterator[Batch]:
+    """The same batches of (images, labels), each reported once it has been worked on."""
+    for batch in batches:
+        yield batch
+        advance(len(batch[1]))
 
 
 def say(message: str) -> None:

@@ -95,10 +95,13 @@ class Registry:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         broken = "".join(
-            f" Plugin '{failure.provider.plugin}' is broken and may be the one that has it: {failure.reason}."
+            f" Plugin '{failure.provider.plugin}' is broken and may be the one that has it"
+            f" (see 'histoflow plugins')."
             for failure in self.failures
         )
-        return f"must be one of {', '.join(known) or 'none (nothing is installed)'}. Got '{name}'.{hint}{broken}"
+        return (
+            f"must be one of {', '.join(known) or 'none (nothing is installed)'}. Got '{name}'.{hint}{broken}"
+        )
 
 
 def load(points: Iterable[EntryPoint], allow: Sequence[str] = (), deny: Sequence[str] = ()) -> Registry:

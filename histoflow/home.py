@@ -1,0 +1,46 @@
+"""Where histoflow writes: everything lies under one folder."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from histoflow.errors import HomeError
+
+VARIABLE = "HISTOFLOW_HOME"
+
+
+def folder() -> Path:
+    """``HISTOFLOW_HOME``, or the platform's folder for user data."""
+    chosen = os.environ.get(VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    import platformdirs
+
+    return platformdirs.user_data_path("histoflow")
+
+
+def raw() -> Path:
+    return _writable(folder() / "data" / "raw")
+
+
+def packed() -> Path:
+    return _writable(folder() / "data" / "packed")
+
+
+def runs() -> Path:
+    return _writable(folder() / "runs")
+
+
+def _writable(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise HomeError(
+            f"histoflow cannot write to its home {path}: {error.strerror}. "
+            f"Set {VARIABLE} to a folder that you may write to."
+        ) from error
+    return path

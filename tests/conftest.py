@@ -1,0 +1,88 @@
+"""What many tests share: a home of their own, the command line as a process."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+import httpx
+import pytest
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Each test writes into a home of its own, never into the user's."""
+    folder = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HISTOFLOW_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real Prefect server that lives as long as the tests."""
+    folder = tmp_path_factory.mktemp("prefect")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {
+        "PREFECT_HOME": str(folder),
+        "PREFECT_SERVER_API_HOST": "127.0.0.1",
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+    with (folder / "server.log").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "server", "start"], env=environment, stdout=log, stderr=log
+        )
+    try:
+        _wait_until_healthy(f"http://127.0.0.1:{port}/api/health", server, folder / "server.log")
+        yield f"http://127.0.0.1:{port}/api"
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+def _wait_until_healthy(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            if httpx.get(address, timeout=2).status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.3)
+    pytest.fail(f"The Prefect server did not start:\n{log.read_text()}")
+
+
+@pytest.fixture
+def cli_environment(prefect_server: str, home: Path) -> dict[str, str]:
+    return os.environ | {
+        "HISTOFLOW_HOME": str(home),
+        "PREFECT_API_URL": prefect_server,
+        "PREFECT_HOME": str(home / "prefect"),
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "",
+        "COLUMNS": "200",
+        "NO_COLOR": "1",
+    }
+
+
+@pytest.fixture
+def cli(cli_environment: dict[str, str]) -> Cli:
+    """Run ``histoflow`` as a process of its own, against the tests' Prefect server."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "histoflow_flows.cli", *arguments],
+            env=cli_environment | environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return run
