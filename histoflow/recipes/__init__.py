@@ -1,0 +1,52 @@
+"""Complete experiments by name, and the reading of experiment files."""
+
+from __future__ import annotations
+
+import difflib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from histoflow.errors import UserError
+
+
+def names() -> list[str]:
+    return sorted(
+        Path(entry.name).stem for entry in files(__name__).iterdir() if entry.name.endswith(".yaml")
+    )
+
+
+def text(name: str) -> str:
+    """The YAML of a shipped recipe."""
+    return files(__name__).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def read(source: str | Path) -> dict[str, Any]:
+    """The data of a YAML file, or of the recipe of that name."""
+    path = Path(source)
+    if str(source) in names():
+        return _parse_yaml(text(str(source)), f"recipe '{source}'")
+    if not path.is_file():
+        near = difflib.get_close_matches(str(source), names(), n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise UserError(
+            f"The experiment must be a YAML file or one of the recipes {', '.join(names())}. "
+            f"Got '{source}', which is neither.{hint}"
+        )
+    try:
+        return _parse_yaml(path.read_text(encoding="utf-8"), str(source))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"The experiment file {source} cannot be read: {error}.") from error
+
+
+def _parse_yaml(content: str, source: str) -> dict[str, Any]:
+    try:
+        data = YAML(typ="safe", pure=True).load(content)
+    except YAMLError as error:
+        raise UserError(f"{source} is not valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise UserError(f"{source} must hold a mapping of settings, such as 'dataset: tissue'. Got {data!r}.")
+    return data

@@ -1,0 +1,199 @@
+"""What must hold between the fields of an experiment, each of them sound by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from histoflow.components import Architecture, DataInfo, Dataset, Facts, Loss, Metric, Task, Transform
+from histoflow.errors import DataError, Problem
+from histoflow.registry import Registry
+
+if TYPE_CHECKING:
+    from histoflow.experiment import Experiment
+
+
+@dataclass(frozen=True)
+class _Situation:
+    """An experiment, and what is known of its data."""
+
+    experiment: Experiment
+    registry: Registry
+    task: Task | None
+    classes: tuple[str, ...] | None
+    size: tuple[int, int] | None
+    channels: int | None
+    train_counts: tuple[int, ...] = ()
+
+    @property
+    def info(self) -> DataInfo | None:
+        if self.task is None or self.classes is None or self.size is None or self.channels is None:
+            return None
+        return DataInfo(
+            task=self.task,
+            classes=self.classes,
+            channels=self.channels,
+            size=self.size,
+            train_counts=self.train_counts,
+        )
+
+
+def cross_check(
+    experiment: Experiment,
+    registry: Registry,
+    leave_out: Collection[str] = (),
+    packed: DataInfo | None = None,
+) -> list[Problem]:
+    """All contradictions between fields, less those that read a field in ``leave_out``.
+
+    Before packing the data set's own statements are believed; afterwards ``packed`` is what is true.
+    """
+    problems: list[Problem] = []
+    if "dataset" in leave_out:
+        situation = _Situation(experiment, registry, None, None, None, None)
+    elif packed is not None:
+        situation = _after_packing(experiment, registry, packed)
+    else:
+        situation, problems = _before_packing(experiment, registry)
+    for reads, check in _CHECKS:
+        if not reads & set(leave_out):
+            problems.extend(check(situation))
+    return problems
+
+
+def _after_packing(experiment: Experiment, registry: Registry, packed: DataInfo) -> _Situation:
+    return _Situation(
+        experiment,
+        registry,
+        packed.task,
+        packed.classes,
+        packed.size,
+        packed.channels,
+        packed.train_counts,
+    )
+
+
+def _before_packing(experiment: Experiment, registry: Registry) -> tuple[_Situation, list[Problem]]:
+    problems: list[Problem] = []
+    facts, size, channels = Facts(), None, None
+    try:
+        facts = registry.get(Dataset, experiment.dataset.name).facts(experiment.dataset)
+    except DataError as error:
+        problems.append(Problem("dataset", str(error)))
+    try:
+        size, channels = _shape_after(experiment, registry, facts)
+    except (DataError, ValueError) as error:
+        problems.append(Problem("preprocess", str(error)))
+    return _Situation(experiment, registry, facts.task, facts.classes, size, channels), problems
+
+
+def _shape_after(
+    experiment: Experiment, registry: Registry, facts: Facts
+) -> tuple[tuple[int, int] | None, int | None]:
+    """The shape of preprocessed images, found by sending blank ones through the chain.
+
+    Where the data set does not know its size, a chain that makes two sizes alike settles it.
+    """
+    if facts.channels is None or (facts.size is None and not experiment.preprocess):
+        return facts.size, facts.channels
+    import numpy as np
+
+    steps = [registry.get(Transform, choice.name).build(choice) for choice in experiment.preprocess]
+    shapes = set()
+    for height, width in [facts.size] if facts.size else [(1031, 1033), (2053, 2063)]:
+        image: Any = np.zeros((height, width, facts.channels), np.uint8)
+        for step in steps:
+            image = step(image)  # type: ignore[call-arg]
+        shapes.add(image.shape)
+    channels = {shape[2] for shape in shapes}
+    sizes = {(shape[0], shape[1]) for shape in shapes}
+    return sizes.pop() if len(sizes) == 1 else None, channels.pop() if len(channels) == 1 else None
+
+
+# ── The checks, each with the fields that it reads ──────────────────────────────────────────────
+
+
+def _metrics_once(situation: _Situation) -> Iterator[Problem]:
+    names = [choice.name for choice in situation.experiment.metrics]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield Problem(f"metrics.{index}", f"'{name}' stands twice. Name each metric once.")
+
+
+def _monitor_is_computed(situation: _Situation) -> Iterator[Problem]:
+    monitor = situation.experiment.training.monitor
+    legal = ["val_loss", *(f"val_{choice.name}" for choice in situation.experiment.metrics)]
+    if monitor not in legal:
+        yield Problem(
+            "training.monitor",
+            f"must be one of {', '.join(legal)}. Got '{monitor}'. "
+            f"To monitor another metric, add it to metrics.",
+        )
+
+
+def _loss_fits_task(situation: _Situation) -> Iterator[Problem]:
+    name = situation.experiment.loss.name
+    tasks = situation.registry.get(Loss, name).tasks
+    if situation.task and situation.task not in tasks:
+        fitting = [n for n, loss in situation.registry.of_kind(Loss).items() if situation.task in loss.tasks]
+        yield Problem("loss", _misfit("loss", name, tasks, situation, fitting))
+
+
+def _metrics_fit_task(situation: _Situation) -> Iterator[Problem]:
+    for index, choice in enumerate(situation.experiment.metrics):
+        tasks = situation.registry.get(Metric, choice.name).tasks
+        if situation.task and situation.task not in tasks:
+            fitting = [n for n, m in situation.registry.of_kind(Metric).items() if situation.task in m.tasks]
+            yield Problem(f"metrics.{index}", _misfit("metric", choice.name, tasks, situation, fitting))
+
+
+def _misfit(
+    kind: str, name: str, tasks: Collection[Task], situation: _Situation, fitting: Collection[str]
+) -> str:
+    classes = f" with {len(situation.classes)} classes" if situation.classes else ""
+    return (
+        f"the {kind} '{name}' is for {' and '.join(sorted(tasks))} tasks, and data set "
+        f"'{situation.experiment.dataset.name}' is {situation.task}{classes}. "
+        f"Use one of {', '.join(fitting)}."
+    )
+
+
+def _size_fits_network(situation: _Situation) -> Iterator[Problem]:
+    choice = situation.experiment.architecture
+    smallest = situation.registry.get(Architecture, choice.name).smallest_side(choice)
+    if situation.size and min(situation.size) < smallest:
+        height, width = situation.size
+        yield Problem(
+            "architecture",
+            f"'{choice.name}' takes images of {smallest}×{smallest} pixels or more. Got {height}×{width}. "
+            f"Add {{name: resize, size: {smallest}}} to preprocess, or choose another architecture.",
+        )
+
+
+def _complaints(field: str, kind: Any) -> Callable[[_Situation], Iterator[Problem]]:
+    """What the component of this field itself has to say about its parameters and the data."""
+
+    def check(situation: _Situation) -> Iterator[Problem]:
+        if situation.info is None:
+            return
+        chosen = getattr(situation.experiment, field)
+        for choice in chosen if isinstance(chosen, tuple) else (chosen,):
+            component = situation.registry.get(kind, choice.name)
+            for complaint in component.check(choice, situation.info):
+                yield Problem(field, complaint)
+
+    return check
+
+
+_CHECKS: tuple[tuple[frozenset[str], Callable[[_Situation], Iterator[Problem]]], ...] = (
+    (frozenset({"metrics"}), _metrics_once),
+    (frozenset({"metrics", "training"}), _monitor_is_computed),
+    (frozenset({"dataset", "loss"}), _loss_fits_task),
+    (frozenset({"dataset", "metrics"}), _metrics_fit_task),
+    (frozenset({"dataset", "preprocess", "architecture"}), _size_fits_network),
+    (frozenset({"dataset", "preprocess", "architecture"}), _complaints("architecture", Architecture)),
+    (frozenset({"dataset", "preprocess", "loss"}), _complaints("loss", Loss)),
+    (frozenset({"dataset", "preprocess", "augment"}), _complaints("augment", Transform)),
+    (frozenset({"dataset", "preprocess", "metrics"}), _complaints("metrics", Metric)),
+)

@@ -1,0 +1,278 @@
+"""Experiment: all that a run is told, validated whole before anything starts.
+
+The fields that name a component are unions over the installed plugins, discriminated by ``name``.
+That one model validates the YAML, gives editors their JSON schema, and types the parameters of the
+Prefect flows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache, partial, reduce
+from operator import or_
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    ValidationError,
+    create_model,
+    model_validator,
+)
+
+from histoflow import registry as plugins
+from histoflow._crosschecks import cross_check
+from histoflow._overrides import apply_override
+from histoflow._problems import Place, problems_of
+from histoflow.components import (
+    Architecture,
+    Component,
+    Dataset,
+    Loss,
+    Metric,
+    Optimizer,
+    Params,
+    Reporter,
+    Scheduler,
+    Transform,
+)
+from histoflow.errors import ExperimentError, Problem
+from histoflow.registry import Registry
+
+
+class Choice(Params):
+    """A component chosen by name, its parameters beside the name."""
+
+    name: str
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Split(Settings):
+    """How images are dealt out where the data set has no official split."""
+
+    val: float = Field(0.15, gt=0, lt=1)
+    """Share of the images (by group) that selects the model."""
+    test: float = Field(0.15, gt=0, lt=1)
+    """Share that stays sealed until the model is evaluated."""
+    seed: int = Field(0, ge=0)
+    """Another seed deals the groups out in another way."""
+
+    @model_validator(mode="after")
+    def _leave_something_to_train_on(self) -> Split:
+        if self.val + self.test >= 1:
+            raise ValueError(
+                f"must leave a share for training: val + test must be below 1. Got {self.val + self.test:g}"
+            )
+        return self
+
+
+class Training(Settings):
+    """How long and on what the network is trained, and which epoch is kept."""
+
+    epochs: int = Field(10, ge=1)
+    """Passes over the training split."""
+    batch_size: int = Field(128, ge=1)
+    """Images per optimizer step."""
+    patience: int | None = Field(None, ge=1)
+    """Stop after so many epochs without a better monitored figure; null trains all epochs."""
+    monitor: str = Field("val_loss", pattern=r"^val_[a-z][a-z0-9_]*$")
+    """The figure that picks the best epoch: val_loss, or val_ and the name of one of the metrics."""
+    sampler: Literal["shuffle", "balanced"] = "shuffle"
+    """Each image once an epoch, or classes drawn equally often, with replacement."""
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    """auto, cpu, mps, cuda or cuda:N."""
+
+
+class Experiment(Settings):
+    """What a run is told. Read one with ``parse`` or ``load``, which know the installed plugins."""
+
+    name: str = Field("experiment", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,59}$")
+    """Begins the name of each run's folder."""
+    dataset: Choice
+    """Where the images come from."""
+    preprocess: tuple[Choice, ...] = ()
+    """What is done to each image once, before packing."""
+    split: Split = Split()
+    """How images are dealt out where the data set has no official split."""
+    augment: tuple[Choice, ...] = ()
+    """What is done to the training images anew in every batch."""
+    architecture: Choice = Field("resnet", validate_default=True)
+    """The network."""
+    loss: Choice = Field("cross_entropy", validate_default=True)
+    """What training makes small, and how outputs become probabilities."""
+    optimizer: Choice = Field("adam", validate_default=True)
+    """How weights follow the gradient."""
+    scheduler: Choice = Field("constant", validate_default=True)
+    """How the learning rate changes."""
+    metrics: tuple[Choice, ...] = Field(
+        ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc"),
+        validate_default=True,
+        min_length=1,
+    )
+    """The figures of merit, computed on validation each epoch and on test at the end."""
+    training: Training = Training()
+    """How long and on what the network is trained."""
+    reports: tuple[Choice, ...] = Field(("html",), validate_default=True)
+    """What is written about the finished run."""
+    seed: int = Field(0, ge=0, lt=2**63)
+    """All chance in a run follows from it."""
+
+    def to_data(self) -> dict[str, Any]:
+        """Plain data that ``parse`` reads back to an equal experiment."""
+        return self.model_dump(mode="json")
+
+
+FIELD_KINDS: Mapping[str, type[Component[Any]]] = {
+    "dataset": Dataset,
+    "preprocess": Transform,
+    "augment": Transform,
+    "architecture": Architecture,
+    "loss": Loss,
+    "optimizer": Optimizer,
+    "scheduler": Scheduler,
+    "metrics": Metric,
+    "reports": Reporter,
+}
+"""Which kind of component each field of an experiment names."""
+
+
+# ── The model over the installed plugins ────────────────────────────────────────────────────────
+
+
+@lru_cache(maxsize=8)
+def experiment_model(registry: Registry) -> type[Experiment]:
+    """The Experiment whose component fields are unions over this registry's plugins."""
+    fields: dict[str, Any] = {}
+    for name, kind in FIELD_KINDS.items():
+        base = Experiment.model_fields[name]
+        one = _choice_of(kind, _candidates(registry, name), registry)
+        fields[name] = (tuple[one, ...] if _is_list(name) else one, base)  # type: ignore[valid-type]
+    return create_model("Experiment", __base__=Experiment, __doc__=Experiment.__doc__, **fields)
+
+
+def _is_list(field: str) -> bool:
+    return field in ("preprocess", "augment", "metrics", "reports")
+
+
+def _candidates(registry: Registry, field: str) -> dict[str, Component[Any]]:
+    components = registry.of_kind(FIELD_KINDS[field])
+    if field in ("preprocess", "augment"):
+        return {name: c for name, c in components.items() if isinstance(c, Transform) and c.stage == field}
+    return components
+
+
+def _choice_of(
+    kind: type[Component[Any]], candidates: Mapping[str, Component[Any]], registry: Registry
+) -> Any:
+    def expand(value: Any) -> Any:
+        """A bare string is a name; an unknown name is refused here, where the reason is known."""
+        if isinstance(value, BaseModel):
+            value = value.model_dump()
+        chosen = {"name": value} if isinstance(value, str) else value
+        if not isinstance(chosen, Mapping):
+            raise ValueError(f"must be the name of one of the {kind.plural}, or a mapping with 'name'. Got {value!r}")  # noqa: TRY004
+        if not isinstance(chosen.get("name"), str):
+            raise ValueError(f"must have a 'name', one of {', '.join(candidates)}. Got {value!r}")  # noqa: TRY004
+        if chosen["name"] not in candidates:
+            raise ValueError(registry.explain_absence(kind, chosen["name"], candidates))
+        return chosen
+
+    variants = [_variant(component) for component in candidates.values()]
+    if not variants:
+        return Annotated[Choice, BeforeValidator(expand)]
+    if len(variants) == 1:
+        return Annotated[variants[0], BeforeValidator(expand)]
+    return Annotated[reduce(or_, variants), Discriminator("name"), BeforeValidator(expand)]
+
+
+def _variant(component: Component[Any]) -> type[Choice]:
+    """The component's own Params with the ``name`` that chooses it."""
+    return create_model(
+        component.name,
+        __base__=(Choice, component.params),
+        __doc__=component.summary,
+        name=(Literal[component.name], ...),  # type: ignore[arg-type]  # a literal of a value known at run time
+    )
+
+
+# ── Reading ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def parse(
+    data: Mapping[str, Any], registry: Registry | None = None, source: str = "the experiment"
+) -> Experiment:
+    """Validate plain data, or raise ExperimentError with every mistake in it."""
+    registry = registry or plugins.installed()
+    model = experiment_model(registry)
+    try:
+        experiment = model.model_validate(data)
+    except ValidationError as error:
+        problems = problems_of(error, data, partial(_legal_keys, data, registry))
+        raise ExperimentError([*problems, *_further_problems(data, problems, registry)], source) from None
+    problems = cross_check(experiment, registry)
+    if problems:
+        raise ExperimentError(problems, source)
+    return experiment
+
+
+def _legal_keys(data: Mapping[str, Any], registry: Registry, place: Place) -> list[str]:
+    """Which keys could have stood at this place of the data."""
+    field = place[0]
+    if len(place) == 1:
+        return list(Experiment.model_fields)
+    if field not in FIELD_KINDS:
+        settings: Any = Experiment.model_fields[str(field)].annotation
+        return list(settings.model_fields)
+    chosen = data[str(field)] if len(place) == 2 else data[str(field)][place[1]]
+    return list(registry.get(FIELD_KINDS[str(field)], chosen["name"]).params.model_fields)
+
+
+def _further_problems(data: Mapping[str, Any], found: Sequence[Problem], registry: Registry) -> list[Problem]:
+    """Cross-checks of what is sound in data that also hold mistakes, so that all are told at once."""
+    bad = {problem.path.split(".")[0] for problem in found}
+    sound = {key: value for key, value in data.items() if key not in bad}
+    try:
+        experiment = experiment_model(registry).model_validate(sound)
+    except ValidationError:
+        return []
+    return cross_check(experiment, registry, leave_out=bad)
+
+
+def json_schema(registry: Registry | None = None) -> dict[str, Any]:
+    """The JSON schema of an experiment file, for editors; a bare string may stand for a component."""
+    schema = experiment_model(registry or plugins.installed()).model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "histoflow experiment"
+    for field in FIELD_KINDS:
+        place = schema["properties"][field]
+        holder, key = (place, "items") if _is_list(field) else (schema["properties"], field)
+        holder[key] = _or_bare_name(holder[key], schema["$defs"])
+    return schema
+
+
+def _or_bare_name(choice: dict[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        key: choice.pop(key) for key in ("description", "default", "title") if key in choice
+    }
+    references = [option["$ref"] for option in choice.get("oneOf", [choice])]
+    names = [
+        definitions[reference.rsplit("/", 1)[1]]["properties"]["name"]["const"] for reference in references
+    ]
+    return {**described, "anyOf": [{"type": "string", "enum": names}, choice]}
+
+
+def load(source: str | Path, overrides: Sequence[str] = (), registry: Registry | None = None) -> Experiment:
+    """Read a YAML file, or a shipped recipe by its name, with overrides like ``training.epochs=3``."""
+    from histoflow import recipes
+
+    data = recipes.read(source)
+    for override in overrides:
+        apply_override(data, override)
+    return parse(data, registry, source=str(source))
