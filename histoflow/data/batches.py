@@ -1,0 +1,106 @@
+"""Batches from packed data: which images, in which order, changed in which way, as tensors.
+
+The batch at (seed, epoch, step) and its augmentation follow from those three numbers alone, so a
+resumed training sees what an undisturbed one would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from histoflow.data.store import SplitReader
+from histoflow.seeds import derive
+
+Augment = Callable[[Tensor, Generator], Tensor]
+Sampler = Literal["shuffle", "balanced"]
+
+_ORDER, _AUGMENT = 1, 2  # two streams of chance that must not follow from one another
+
+
+class Pixels:
+    """From stored uint8 images to the normalised floats that a network sees."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
+        self.device = device
+        self._mean = torch.tensor(mean, device=device).view(1, -1, 1, 1)
+        self._std = torch.tensor(std, device=device).view(1, -1, 1, 1)
+
+    def unit(self, images: NDArray[np.uint8]) -> Tensor:
+        """N×C×H×W in 0..1; the memory stays channels-last, as it was stored."""
+        return torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float().div_(255)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        return (images - self._mean) / self._std
+
+
+class TrainBatches:
+    """The training split, in another order and with other augmentation in every epoch."""
+
+    def __init__(
+        self,
+        split: SplitReader,
+        pixels: Pixels,
+        *,
+        batch_size: int,
+        seed: int,
+        sampler: Sampler = "shuffle",
+        augment: Sequence[Augment] = (),
+    ) -> None:
+        self._split, self._pixels, self._augment = split, pixels, augment
+        self._batch_size, self._seed, self._sampler = batch_size, seed, sampler
+
+    def __len__(self) -> int:
+        return -(-len(self._split) // self._batch_size)
+
+    @property
+    def images(self) -> int:
+        """Images in an epoch."""
+        return len(self._split)
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        order = sample_order(self._split.labels, self._sampler, derive(self._seed, _ORDER, epoch))
+        for step in range(len(self)):
+            indices = order[step * self._batch_size : (step + 1) * self._batch_size]
+            labels = torch.from_numpy(self._split.labels[indices]).to(self._pixels.device)
+            yield self._images(indices, epoch, step), labels
+
+    def _images(self, indices: NDArray[np.int64], epoch: int, step: int) -> Tensor:
+        images = self._pixels.unit(self._split.gather(indices))
+        if self._augment:
+            generator = Generator(device=images.device)
+            generator.manual_seed(derive(self._seed, _AUGMENT, epoch, step))
+            for augment in self._augment:
+                images = augment(images, generator)
+        return self._pixels.normalise(images)
+
+
+class EvalBatches:
+    """A split in its stored order, without augmentation."""
+
+    def __init__(self, split: SplitReader, pixels: Pixels, batch_size: int) -> None:
+        self._split, self._pixels, self._batch_size = split, pixels, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self._split) // self._batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(self._split), self._batch_size):
+            indices = np.arange(start, min(start + self._batch_size, len(self._split)))
+            images = self._pixels.normalise(self._pixels.unit(self._split.gather(indices)))
+            yield images, torch.from_numpy(self._split.labels[indices]).to(self._pixels.device)
+
+
+def sample_order(labels: NDArray[np.int64], sampler: Sampler, seed: int) -> NDArray[np.int64]:
+    """The order of one epoch: a permutation, or as many draws with every class equally likely."""
+    chance = np.random.Generator(np.random.Philox(seed))
+    if sampler == "shuffle":
+        return chance.permutation(len(labels))
+    counts = np.bincount(labels)
+    weights = 1 / (np.count_nonzero(counts) * counts[labels])
+    return chance.choice(len(labels), size=len(labels), p=weights)

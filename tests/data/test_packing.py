@@ -1,0 +1,263 @@
+"""Images are packed once, whole, under a name that says what they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from histoflow import Facts, Row, Samples, UnreadableImage, files
+from histoflow.data import packing
+from histoflow.data.packing import Recipe, pack
+from histoflow.data.store import PackedStore
+from histoflow.errors import DataError, StorageError
+
+RECIPE = Recipe(
+    dataset={"name": "made"},
+    dataset_version=1,
+    raw_digest="0",
+    preprocess=[],
+    split={"val": 0.25, "test": 0.25, "seed": 0},
+)
+
+
+def images(count: int = 60, side: int = 8) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)
+
+
+def samples(count: int = 60, read: Callable[[int], Any] | None = None, **row: Any) -> Samples:
+    pixels = images(count)
+    rows = [Row(label=index % 2, source=f"image-{index}", **row) for index in range(count)]
+    return Samples(classes=("no", "yes"), rows=rows, read=read or (lambda index: pixels[index]))
+
+
+def packed(home: Path, made: Samples, facts: Facts | None = None, steps: Sequence[Any] = ()) -> PackedStore:
+    return PackedStore(pack(RECIPE, facts or Facts(), lambda: made, steps, home))
+
+
+def test_every_image_arrives_in_one_split_with_its_label_and_pixels(tmp_path: Path) -> None:
+    store, pixels = packed(tmp_path, samples()), images()
+    found = []
+    for split in (store.split("train"), store.split("val"), store.unseal_test()):
+        gathered = split.gather(np.arange(len(split)))
+        for place, source in enumerate(split.sources):
+            index = int(source.removeprefix("image-"))
+            found.append(index)
+            assert split.labels[place] == index % 2
+            assert np.array_equal(gathered[place], pixels[index])
+    assert sorted(found) == list(range(60))
+
+
+def test_images_are_found_across_shards_in_the_order_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = packed(tmp_path / "whole", samples()).split("train")
+    monkeypatch.setattr(packing, "SHARD_BYTES", 7 * 8 * 8 * 3)
+    store = packed(tmp_path / "shards", samples())
+    assert len(store.manifest.splits["train"].shards) > 2
+    order = np.random.default_rng(1).permutation(len(whole))
+    assert np.array_equal(store.split("train").gather(order), whole.gather(order))
+
+
+def test_the_manifest_states_counts_and_the_training_images_mean_and_deviation(tmp_path: Path) -> None:
+    store = packed(tmp_path, samples())
+    train = store.split("train")
+    pixels = train.gather(np.arange(len(train))) / 255
+    manifest = store.manifest
+    assert np.allclose(manifest.mean, pixels.mean(axis=(0, 1, 2)), rtol=1e-12)
+    assert np.allclose(manifest.std, pixels.std(axis=(0, 1, 2)), rtol=1e-9)
+    assert manifest.splits["train"].counts == tuple(np.bincount(train.labels, minlength=2))
+    assert sum(split.images for split in manifest.splits.values()) == 60
+    assert manifest.info.size == (8, 8)
+
+
+def test_a_channel_without_contrast_gets_a_deviation_that_can_be_divided_by(tmp_path: Path) -> None:
+    pixels = images()
+    pixels[..., 2] = 9
+    std = packed(tmp_path, samples(read=lambda index: pixels[index])).manifest.std
+    assert std[0] < 0.5
+    assert std[2] == 1.0
+
+
+def test_packing_again_uses_what_is_there(tmp_path: Path) -> None:
+    first = pack(RECIPE, Facts(), samples, (), tmp_path)
+    stamp = (first / "manifest.json").stat().st_mtime_ns
+
+    def must_not_open() -> Samples:
+        raise AssertionError("opened again")
+
+    assert pack(RECIPE, Facts(), must_not_open, (), tmp_path) == first
+    assert (first / "manifest.json").stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dataset": {"name": "made", "size": 3}},
+        {"dataset_version": 2},
+        {"raw_digest": "1"},
+        {"preprocess": [{"name": "resize", "size": 3}]},
+        {"split": {"val": 0.25, "test": 0.25, "seed": 1}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_whatever_determines_the_pixels_or_splits_changes_the_fingerprint(change: dict[str, Any]) -> None:
+    from dataclasses import replace
+
+    assert replace(RECIPE, **change).fingerprint != RECIPE.fingerprint
+
+
+def test_an_unreadable_image_goes_into_quarantine_with_its_reason(tmp_path: Path) -> None:
+    pixels = images()
+
+    def read(index: int) -> Any:
+        if index == 7:
+            raise UnreadableImage("truncated after 12 bytes")
+        return pixels[index]
+
+    manifest = packed(tmp_path, samples(read=read)).manifest
+    assert [(entry.source, entry.reason) for entry in manifest.quarantine] == [
+        ("image-7", "truncated after 12 bytes")
+    ]
+    assert sum(split.images for split in manifest.splits.values()) == 59
+
+
+def test_preprocessing_steps_run_in_their_order(tmp_path: Path) -> None:
+    store = packed(tmp_path, samples(), steps=[lambda image: image[:4], lambda image: image[:, :2]])
+    assert store.manifest.size == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("made", "facts", "message"),
+    [
+        (samples(read=lambda index: np.zeros((8 + index, 8, 3), np.uint8)), Facts(), "one size after preproc"),
+        (samples(read=lambda index: np.zeros((8, 8, 3))), Facts(), "must be an array H×W×C of uint8. Got float64"),
+        (samples(read=lambda index: "pixels"), Facts(), "must be an array H×W×C of uint8. Got str"),
+        (samples(), Facts(classes=("a", "b")), "contradict their data set's facts: classes is"),
+        (samples(), Facts(task="multiclass"), "task is binary, stated was multiclass"),
+        (samples(), Facts(images=61), "images is 60, stated was 61"),
+        (samples(), Facts(size=(9, 9)), "Not one of 60 images could be read: it is 8×8"),
+        (samples(0), Facts(), "needs images of two classes or more"),
+        (samples(group="one patient"), Facts(), "No image fell into the"),
+        (
+            Samples(classes=("a", "b"), rows=[Row(label=2, source="x")], read=lambda i: images()[0]),
+            Facts(),
+            "The label of x must be 0 to 1. Got 2.",
+        ),
+    ],
+    ids=["sizes", "float", "str", "classes", "task", "count", "size", "empty", "one-group", "label"],
+)
+def test_data_that_cannot_be_packed_are_refused_and_nothing_is_left(
+    tmp_path: Path, made: Samples, facts: Facts, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        packed(tmp_path, made, facts)
+    assert [name for name in os.listdir(tmp_path) if not name.endswith(".lock")] == []
+
+
+def test_groups_and_copies_across_official_splits_are_found(tmp_path: Path) -> None:
+    pixels = images(9)
+    rows = [
+        Row(label=index % 2, source=str(index), split=split, group="slide-1" if index < 4 else f"slide-{index}")
+        for index, split in enumerate(("train", "val", "test") * 3)
+    ]
+    made = Samples(classes=("no", "yes"), rows=rows, read=lambda index: pixels[0 if index == 8 else index])
+    findings = {finding.check: finding.message for finding in packed(tmp_path, made).manifest.findings}
+    assert "slide-1 in train and val and test" in findings["groups_across_splits"]
+    assert "1 images, pixel for pixel the same" in findings["duplicates_across_splits"]
+
+
+def test_a_class_missing_from_a_split_is_told(tmp_path: Path) -> None:
+    pixels = images(9)
+    rows = [
+        Row(label=int(split == "train" and index > 3), source=str(index), split=split)
+        for index, split in enumerate(("train", "val", "test") * 3)
+    ]
+    made = Samples(classes=("no", "yes"), rows=rows, read=lambda index: pixels[index])
+    messages = [finding.message for finding in packed(tmp_path, made).manifest.findings]
+    assert "The val split has no image of class 'yes'." in messages
+
+
+def test_a_full_disk_is_told_and_nothing_is_left(tmp_path: Path) -> None:
+    """The limit on a file's size is the system's own way to refuse a write, without a small disk."""
+    script = f"""
+import resource, signal, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+import test_packing
+from pathlib import Path
+from histoflow.errors import StorageError
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+try:
+    test_packing.packed(Path({str(tmp_path)!r}), test_packing.samples())
+except StorageError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "No room to write" in done.stdout
+    assert [name for name in os.listdir(tmp_path) if not name.endswith(".lock")] == []
+
+
+def test_too_little_room_is_told_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "free_bytes", lambda path: 1000)
+    with pytest.raises(StorageError, match="Packing needs about"):
+        packed(tmp_path, samples())
+
+
+def test_two_at_once_build_one_store(tmp_path: Path) -> None:
+    opened, results = [], []
+
+    def open_slowly() -> Samples:
+        opened.append(threading.get_ident())
+        threading.Event().wait(0.3)
+        return samples()
+
+    threads = [
+        threading.Thread(target=lambda: results.append(pack(RECIPE, Facts(), open_slowly, (), tmp_path)))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(opened) == 1
+    assert len(set(results)) == 1
+
+
+def test_what_a_killed_packing_left_is_cleared_away(tmp_path: Path) -> None:
+    name = f"made-{RECIPE.fingerprint[:16]}"
+    (tmp_path / f".{name}.killed").mkdir(parents=True)
+    packed(tmp_path, samples())
+    assert not (tmp_path / f".{name}.killed").exists()
+
+
+def test_the_test_split_is_sealed(tmp_path: Path) -> None:
+    store = packed(tmp_path, samples())
+    with pytest.raises(DataError, match="sealed: only an evaluation opens it"):
+        store.split("test")  # type: ignore[arg-type]
+
+
+def test_changed_files_and_damaged_manifests_are_found(tmp_path: Path) -> None:
+    store = packed(tmp_path, samples())
+    store.verify(["train", "val", "test"])
+    labels = store.folder / "test" / "labels.npy"
+    labels.write_bytes(labels.read_bytes()[:-1] + b"\x07")
+    with pytest.raises(DataError, match=r"labels\.npy is damaged"):
+        store.verify(["test"])
+    manifest = store.folder / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"schema_version": 9}))
+    with pytest.raises(DataError, match="made by a newer histoflow"):
+        PackedStore(store.folder)
+    manifest.write_text("{")
+    with pytest.raises(DataError, match="missing or damaged"):
+        PackedStore(store.folder)
