@@ -1,0 +1,139 @@
+"""Checkpoints are whole or not there; what was changed or belongs elsewhere is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from histoflow.engine import checkpoint
+from histoflow.engine.fit import Trainee
+from histoflow.errors import CheckpointError
+
+SCHEDULERS = {
+    "step": lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 2),
+    "cosine": lambda optimizer: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 9),
+    "one_cycle": lambda optimizer: torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=9),
+}
+
+
+def trainee(width: int = 3, scheduler: str = "step", seed: int = 0) -> Trainee:
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Conv2d(1, width, 3), nn.BatchNorm2d(width), nn.Flatten(), nn.Linear(4 * width, 2))
+    optimizer = torch.optim.Adam(model.parameters())
+    return Trainee(model, nn.CrossEntropyLoss(), optimizer, SCHEDULERS[scheduler](optimizer))
+
+
+def work(trained: Trainee) -> None:
+    trained.optimizer.zero_grad()
+    trained.loss(trained.model(torch.ones(2, 1, 4, 4)), torch.tensor([0, 1])).backward()
+    trained.optimizer.step()
+    trained.scheduler.step()
+
+
+def history(epochs: int) -> list[dict[str, Any]]:
+    return [{"epoch": epoch, "val_loss": 1 / epoch} for epoch in range(1, epochs + 1)]
+
+
+def found(root: Path, which: checkpoint.Which = "last") -> checkpoint.Checkpoint:
+    result = checkpoint.find(root, which)
+    assert result is not None
+    return result
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_training_goes_on_as_if_it_had_not_been_saved(tmp_path: Path, scheduler: str) -> None:
+    ours, other = trainee(scheduler=scheduler), trainee(scheduler=scheduler, seed=5)
+    work(ours)
+    checkpoint.save(tmp_path, ours, history(1), best=True)
+    checkpoint.load_training(found(tmp_path), other, torch.device("cpu"))
+    for trained in (ours, other):
+        work(trained)
+        work(trained)
+    for name, tensor in ours.model.state_dict().items():
+        assert torch.equal(tensor, other.model.state_dict()[name]), name
+    assert ours.scheduler.get_last_lr() == other.scheduler.get_last_lr()
+
+
+def test_last_and_best_are_kept_and_the_others_removed(tmp_path: Path) -> None:
+    for epoch, best in ((1, True), (2, True), (3, False), (4, False)):
+        checkpoint.save(tmp_path, trainee(seed=epoch), history(epoch), best=best)
+    assert sorted(os.listdir(tmp_path)) == ["best.json", "epoch-0002", "epoch-0004", "last.json"]
+    assert found(tmp_path, "best").epoch == 2
+    assert found(tmp_path).epoch == 4
+    assert len(found(tmp_path).history) == 4
+    assert found(tmp_path, "best").model_hash != found(tmp_path).model_hash
+
+
+def test_without_a_checkpoint_there_is_none(tmp_path: Path) -> None:
+    assert checkpoint.find(tmp_path, "last") is None
+
+
+def test_a_process_killed_while_saving_leaves_the_checkpoint_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint.save(tmp_path, trainee(), history(1), best=True)
+    (tmp_path / ".epoch-0002.killed").mkdir()  # killed while writing the folder
+    checkpoint.save(tmp_path, trainee(seed=2), history(2), best=False)
+    assert not (tmp_path / ".epoch-0002.killed").exists()
+
+    monkeypatch.setattr(checkpoint, "_point", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):  # killed between the folder and its name in last.json
+        checkpoint.save(tmp_path, trainee(seed=3), history(3), best=True)
+    monkeypatch.undo()
+    assert found(tmp_path).epoch == 2
+    checkpoint.save(tmp_path, trainee(seed=3), history(3), best=True)
+    assert found(tmp_path, "best").epoch == 3
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.pt", "meta.json"])
+@pytest.mark.parametrize("damage", ["changed", "cut", "gone"])
+def test_a_damaged_file_is_refused_by_name(tmp_path: Path, name: str, damage: str) -> None:
+    checkpoint.save(tmp_path, trainee(), history(1), best=True)
+    path = tmp_path / "epoch-0001" / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(content if damage == "changed" else content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match=f"{name} is missing or was changed"):
+        checkpoint.find(tmp_path, "last")
+
+
+def test_a_damaged_pointer_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "last.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"last\.json is missing or damaged"):
+        checkpoint.find(tmp_path, "last")
+
+
+def test_the_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, trainee(), history(1), best=True)
+    with pytest.raises(CheckpointError, match="belongs to another network: 7 tensors are missing"):
+        checkpoint.load_weights(found(tmp_path), trainee(width=4).model)
+
+
+def test_a_checkpoint_of_a_later_histoflow_is_refused(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, trainee(), history(1), best=True)
+    meta = tmp_path / "epoch-0001" / "meta.json"
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | {"schema": 99}))
+    (tmp_path / "last.json").write_text(
+        json.dumps({"folder": "epoch-0001", "sha256": checkpoint.files.digest_of_file(meta)})
+    )
+    with pytest.raises(CheckpointError, match="made by a newer histoflow"):
+        checkpoint.find(tmp_path, "last")
+
+
+def test_nothing_is_unpickled(tmp_path: Path) -> None:
+    """Even with a right hash, a pickled object in the optimizer's file is refused by torch itself."""
+    checkpoint.save(tmp_path, trainee(), history(1), best=True)
+    torch.save({"optimizer": Path("/"), "scheduler": {}}, tmp_path / "epoch-0001" / "optimizer.pt")
+    with pytest.raises(CheckpointError, match="not plain data"):
+        checkpoint.load_training(
+            checkpoint.Checkpoint(tmp_path / "epoch-0001", 1, (), ""), trainee(), torch.device("cpu")
+        )

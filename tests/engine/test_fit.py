@@ -1,0 +1,143 @@
+"""The engine trains exactly as a bare torch loop does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from histoflow.engine.fit import Epoch, Trainee, fit
+from histoflow.engine.predict import predict
+from histoflow.errors import DivergedError
+from histoflow.seeds import derive
+
+
+class Made:
+    """Batches that follow from epoch and step alone."""
+
+    def __init__(self, steps: int = 5) -> None:
+        self.steps = steps
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for step in range(self.steps):
+            generator = torch.Generator().manual_seed(epoch * 100 + step)
+            images = torch.randn(4 if step else 3, 2, 6, 6, generator=generator)
+            yield images, (images.mean(dim=(1, 2, 3)) > 0).long()
+
+
+def model() -> nn.Sequential:
+    torch.manual_seed(1)
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(), nn.Linear(64, 2)
+    )
+
+
+def trainee(every: str = "epoch") -> Trainee:
+    network = model()
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.5)
+    return Trainee(network, nn.CrossEntropyLoss(reduction="none"), optimizer, scheduler, every)  # type: ignore[arg-type]
+
+
+def nothing(network: nn.Module) -> dict[str, float | None]:
+    return {"val_loss": 1.0}
+
+
+@pytest.mark.parametrize("every", ["epoch", "step"])
+def test_weights_equal_those_of_a_bare_loop_bit_for_bit(every: str) -> None:
+    ours = trainee(every)
+    epochs = list(fit(ours, Made(), nothing, seed=9, epochs=3))
+
+    bare = trainee(every)
+    losses = []
+    for epoch in (1, 2, 3):
+        bare.model.train()
+        total = seen = 0.0
+        for step, (images, labels) in enumerate(Made().epoch(epoch)):
+            torch.manual_seed(derive(9, 3, epoch, step))
+            bare.optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(bare.model(images), labels)
+            loss.backward()
+            bare.optimizer.step()
+            if every == "step":
+                bare.scheduler.step()
+            total += loss.item() * len(labels)
+            seen += len(labels)
+        if every == "epoch":
+            bare.scheduler.step()
+        losses.append(total / seen)
+
+    for name, tensor in bare.model.state_dict().items():
+        assert torch.equal(tensor, ours.model.state_dict()[name]), name
+    assert [epoch.train_loss for epoch in epochs] == pytest.approx(losses, rel=1e-6)
+
+
+def test_training_from_a_later_epoch_equals_the_undisturbed_one() -> None:
+    whole, halves = trainee(), trainee()
+    list(fit(whole, Made(), nothing, seed=9, epochs=4))
+    list(fit(halves, Made(), nothing, seed=9, epochs=2))
+    torch.manual_seed(12345)  # a process that goes on has other chance behind it
+    list(fit(halves, Made(), nothing, seed=9, epochs=4, first_epoch=3))
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, halves.model.state_dict()[name]), name
+
+
+def test_its_driver_stops_it_by_not_asking_for_more() -> None:
+    ours = trainee()
+    for epoch in fit(ours, Made(), nothing, seed=0, epochs=100):
+        if epoch.epoch == 2:
+            break
+    assert int(ours.model[1].num_batches_tracked) == 2 * 5  # type: ignore[index, arg-type]
+
+
+def test_each_epoch_tells_what_it_came_to() -> None:
+    first, second, third = fit(trainee(), Made(), lambda _: {"val_loss": 0.5, "val_auc": None}, seed=0, epochs=3)
+    assert isinstance(first, Epoch)
+    assert [first.lr, second.lr, third.lr] == [0.01, 0.01, 0.005]
+    assert second.images_per_second == pytest.approx(19 / second.seconds)
+    data = first.to_data()
+    assert list(data) == ["epoch", "train_loss", "val_loss", "val_auc", "lr", "seconds", "images_per_second"]
+    assert data["val_auc"] is None
+
+
+def test_validation_sees_the_epochs_weights_and_training_goes_on_in_training_mode() -> None:
+    modes = []
+
+    def validate(network: nn.Module) -> dict[str, float | None]:
+        predict(network, [(torch.zeros(1, 2, 6, 6), torch.zeros(1))])
+        modes.append(network.training)
+        return {}
+
+    list(fit(trainee(), Made(), validate, seed=0, epochs=2))
+    assert modes == [True, True]
+
+
+def test_a_loss_that_is_not_finite_stops_training_and_says_where() -> None:
+    ours = trainee()
+
+    class Poisoned(Made):
+        def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+            for images, labels in super().epoch(epoch):
+                yield images * (math.nan if epoch == 2 else 1), labels
+
+    epochs = fit(ours, Poisoned(), nothing, seed=0, epochs=3)
+    next(epochs)
+    with pytest.raises(DivergedError, match=r"epoch 2 is nan.*epoch 1 is the last good.*Lower optimizer\.lr"):
+        next(epochs)
+
+
+def test_prediction_is_in_order_without_gradients_and_leaves_the_mode_as_it_was() -> None:
+    network = model().train()
+    batches = [(images, labels) for images, labels in Made().epoch(1)]
+    outputs, labels = predict(network, batches)
+    assert network.training
+    assert not outputs.requires_grad
+    assert torch.equal(labels, torch.cat([labels for _, labels in batches]))
+    network.eval()
+    assert torch.equal(outputs[:3], network(batches[0][0]).detach())
