@@ -1,0 +1,328 @@
+"""The command line. Imports torch and prefect only where a command needs them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from histoflow import __version__, home, recipes, registry, runs
+from histoflow.components import KINDS
+from histoflow.errors import HistoflowError, UserError
+from histoflow.experiment import json_schema, load
+from histoflow.runs import Run
+from histoflow_flows import display
+
+app = typer.Typer(
+    name="histoflow",
+    help="Train and evaluate histopathology image classifiers, built from plugins, run by Prefect.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+plugins_app = typer.Typer(help="The components of every installed plugin.", invoke_without_command=True)
+app.add_typer(plugins_app, name="plugins")
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="Change one setting, such as training.epochs=3. Repeatable."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print data for other programs instead of a table.")]
+
+_debug = False
+
+
+def main() -> None:
+    """Run the command line: errors as one message, 2 for the user's mistakes, 1 for others."""
+    try:
+        sys.exit(app(standalone_mode=True))
+    except HistoflowError as error:
+        if _debug:
+            raise
+        display.error(str(error))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        display.error("Interrupted.")
+        sys.exit(130)
+    except Exception as error:
+        if _debug:
+            raise
+        display.error(f"{type(error).__name__}: {error}. Run 'histoflow --debug …' for the traceback.")
+        sys.exit(1)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        display.out.print(f"histoflow {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option(help="Show tracebacks and Prefect's own log.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    global _debug  # main decides by it what an error looks like
+    _debug = debug
+
+
+# ── Running ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@app.command()
+def train(
+    source: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE|FILE]", help="A shipped recipe, or an experiment's YAML.")
+    ] = None,
+    overrides: Overrides = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Go on with this run: its id, part of it, or 'latest'.")
+    ] = None,
+) -> None:
+    """Fetch, preprocess, train, evaluate and report, as one flow."""
+    if (source is None) == (resume is None):
+        raise UserError(
+            f"Name one experiment (a YAML file or {', '.join(recipes.names())}), or --resume RUN."
+        )
+    if resume is not None:
+        run = runs.find(home.runs(), resume)
+        if overrides:
+            raise UserError(
+                "A run is resumed as it was begun: --resume takes no --set. Start a new run instead."
+            )
+        _train(run.read().experiment, run.id)
+    else:
+        experiment = load(str(source), overrides or ())
+        _train(experiment.to_data(), runs.new_id(experiment.name))
+
+
+def _train(data: dict[str, Any], run_id: str) -> None:
+    from histoflow.experiment import parse
+
+    experiment = parse(data)
+    display.out.print(f"Run [bold]{run_id}[/]", highlight=False)
+    try:
+        with _flow_environment():
+            from histoflow_flows.train import train_flow
+
+            folder = train_flow(experiment, run_id)
+    except KeyboardInterrupt:
+        display.error(f"Interrupted. To go on: histoflow train --resume {run_id}")
+        sys.exit(130)
+    _show_result(Run(folder))
+
+
+@app.command()
+def evaluate(
+    run: Annotated[str, typer.Argument(help="The run's id, part of it, its folder, or 'latest'.")],
+    reason: Annotated[str, typer.Option(help="Why the sealed test split is opened; kept with the run.")] = (
+        "histoflow evaluate"
+    ),
+) -> None:
+    """Open the sealed test split for a run's best model, and write figures and report anew."""
+    found = runs.find(home.runs(), run)
+    with _flow_environment():
+        from histoflow_flows.evaluate import evaluate_flow
+
+        evaluate_flow(str(found.folder), reason)
+    _show_result(found)
+
+
+@contextmanager
+def _flow_environment() -> Iterator[None]:
+    """Prefect's settings, and progress bars, for what runs inside."""
+    from histoflow import progress
+    from histoflow_flows import prefect_setup
+
+    prefect_setup.prepare(_debug)
+    with display.out.status("Starting Prefect…"):
+        import prefect  # noqa: F401  (takes seconds, and shows that here)
+    with display.RichListener().showing() as listener, progress.listening(listener):
+        yield
+
+
+def _show_result(run: Run) -> None:
+    metrics = run.metrics()
+    assert metrics is not None
+    opened = len(run.openings())
+    times = "once" if opened == 1 else f"{opened} times"
+    title = f"Test figures of {run.id}: {metrics['images']} images, epoch {metrics['epoch']}, opened {times}"
+    display.out.print(display.scores(metrics, title))
+    for name, score in metrics["scores"].items():
+        if score["undefined"]:
+            display.out.print(f"{name}: {score['undefined']}", markup=False)
+    report = run.folder / "report.html"
+    if report.is_file():
+        display.out.print(f"Report: {report}", soft_wrap=True, markup=False, highlight=False)
+
+
+# ── Looking ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@app.command("runs")
+def list_runs(as_json: AsJson = False) -> None:
+    """All runs with their key figures."""
+    rows = [_summary(run) for run in runs.listing(home.runs())]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+    elif not rows:
+        display.out.print("No runs yet. Begin with: histoflow train demo")
+    else:
+        columns = ("id", "state", "dataset", "architecture", "epochs", "best", "test")
+        display.out.print(display.table("Runs", columns, [_cells(row) for row in rows]))
+
+
+def _summary(run: Run) -> dict[str, Any]:
+    try:
+        record = run.read()
+    except HistoflowError as error:
+        return {"id": run.id, "state": "unreadable", "reason": str(error)}
+    interrupted = record.state in ("created", "training") and not run.is_busy()
+    metrics = run.metrics()
+    return {
+        "id": run.id,
+        "state": "interrupted" if interrupted else record.state,
+        "dataset": record.experiment["dataset"]["name"],
+        "architecture": record.experiment["architecture"]["name"],
+        "epochs": len(run.history()),
+        "best": record.best,
+        "test": {name: score["value"] for name, score in metrics["scores"].items()} if metrics else None,
+    }
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    best, test = row.get("best"), row.get("test")
+    return (
+        row["id"],
+        row["state"],
+        row.get("dataset", row.get("reason", "")),
+        row.get("architecture", ""),
+        str(row.get("epochs", "")),
+        f"epoch {best['epoch']}: {best['monitor']} {display.figure(best['value'])}" if best else "",
+        ", ".join(f"{name} {display.figure(value)}" for name, value in test.items()) if test else "",
+    )
+
+
+@plugins_app.callback()
+def list_plugins(context: typer.Context, as_json: AsJson = False) -> None:
+    """Every component: kind, name, summary, who provides it, and whether it can be used."""
+    if context.invoked_subcommand is not None:
+        return
+    entries = _plugin_entries(registry.installed())
+    if as_json:
+        typer.echo(json.dumps(entries, indent=2))
+        return
+    columns = ("kind", "name", "summary", "package", "version", "status")
+    display.out.print(
+        display.table("Components", columns, [[entry[c] for c in columns] for entry in entries])
+    )
+
+
+def _plugin_entries(installed: registry.Registry) -> list[dict[str, str]]:
+    order = [kind.kind for kind in KINDS]
+    components = [
+        {
+            "kind": kind,
+            "name": name,
+            "summary": entry.component.summary,
+            **asdict(entry.provider),
+            "status": f"conflict with {', '.join(map(str, entry.rivals))}" if entry.rivals else "ok",
+        }
+        for (kind, name), entry in sorted(
+            installed.components.items(), key=lambda item: (order.index(item[0][0]), item[0][1])
+        )
+    ]
+    broken = [
+        {
+            "kind": "plugin",
+            "name": failure.provider.plugin,
+            "summary": failure.reason,
+            **asdict(failure.provider),
+            "status": "broken",
+        }
+        for failure in installed.failures
+    ]
+    return components + broken
+
+
+@plugins_app.command()
+def show(kind: str, name: str, as_json: AsJson = False) -> None:
+    """The parameters of one component: type, default, bounds."""
+    kinds = {known.kind: known for known in KINDS} | {known.plural: known for known in KINDS}
+    if kind not in kinds:
+        raise UserError(f"The kind must be one of {', '.join(k.kind for k in KINDS)}. Got '{kind}'.")
+    installed = registry.installed()
+    component = installed.get(kinds[kind], name)
+    rows = display.parameters(component.params)
+    provider = installed.provider(kinds[kind], name)
+    if as_json:
+        head = {"kind": component.kind, "name": name, "summary": component.summary, "provider": str(provider)}
+        typer.echo(json.dumps({**head, "parameters": rows}, indent=2))
+        return
+    columns = ("name", "type", "default", "bounds", "description")
+    title = f"{component.kind} {name}: {component.summary} — {provider}"
+    cells = [[_as_text(row[column]) for column in columns] for row in rows]
+    display.out.print(display.table(title, columns, cells))
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+@app.command()
+def check(
+    source: Annotated[str, typer.Argument(metavar="RECIPE|FILE", help="What to check.")],
+    overrides: Overrides = None,
+) -> None:
+    """Validate an experiment: exit 0, or 2 with every mistake in it."""
+    experiment = load(source, overrides or ())
+    display.out.print(
+        f"{source} is valid: {experiment.architecture.name} on {experiment.dataset.name}, "
+        f"loss {experiment.loss.name}, {experiment.training.epochs} epochs.",
+        markup=False,
+    )
+
+
+@app.command("recipes")
+def list_recipes(
+    name: Annotated[str | None, typer.Argument(help="Print this recipe's YAML.")] = None,
+) -> None:
+    """The shipped experiments, or the YAML of one, to copy and change."""
+    if name is not None and name not in recipes.names():
+        raise UserError(f"The recipe must be one of {', '.join(recipes.names())}. Got '{name}'.")
+    typer.echo(recipes.text(name).rstrip() if name else "\n".join(recipes.names()))
+
+
+@app.command()
+def schema() -> None:
+    """The JSON schema of an experiment file, for editors."""
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@app.command("home")
+def show_home() -> None:
+    """Where histoflow writes, and how much lies there."""
+    from histoflow.files import folder_size
+
+    root = home.folder()
+    places: dict[str, Path] = {
+        "data/raw": home.raw(),
+        "data/packed": home.packed(),
+        "runs": home.runs(),
+        "prefect": root / "prefect",
+    }
+    rows = [(name, display.size(folder_size(path) if path.is_dir() else 0)) for name, path in places.items()]
+    typer.echo(str(root))
+    display.out.print(display.table("", ("folder", "size"), rows))
+
+
+if __name__ == "__main__":
+    main()

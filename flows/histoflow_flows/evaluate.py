@@ -1,0 +1,19 @@
+"""evaluate-flow: opens the test split for the best model of a run once more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import flow
+
+from histoflow import home, runs
+from histoflow_flows import tasks
+
+
+@flow(name="evaluate-flow", flow_run_name="evaluate {run}")
+def evaluate_flow(run: str, reason: str = "evaluate-flow") -> Path:
+    """Evaluate the run of this id or folder and write its reports anew; returns the run's folder."""
+    found = runs.find(home.runs(), run)
+    tasks.evaluate(found, reason=reason, again=True)
+    tasks.report(found)
+    return found.folder

@@ -1,0 +1,25 @@
+"""Settings for a flow that is run straight from the command line. Must come before prefect is imported."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from histoflow import home
+
+
+def prepare(debug: bool) -> None:
+    """Defaults only: what the environment or a Prefect profile says stays as it is."""
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    # The in-process server's cold start on a small machine can outlast the usual 20 s.
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    # The command line shows progress and errors itself; Prefect would add each traceback.
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if debug else "CRITICAL")
+    if not _prefect_is_set_up():
+        os.environ.setdefault("PREFECT_HOME", str(home.folder() / "prefect"))
+
+
+def _prefect_is_set_up() -> bool:
+    """Whether the user has a server or a profile of their own, which must be found."""
+    return "PREFECT_API_URL" in os.environ or (Path.home() / ".prefect" / "profiles.toml").is_file()

@@ -1,0 +1,59 @@
+"""Prefect tasks: each a stage of histoflow with a name that a person can read, and no logic of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import Task
+
+from histoflow import stages
+from histoflow.errors import HistoflowError
+from histoflow.experiment import Experiment
+from histoflow.runs import Run
+
+
+def _may_pass_with_time(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Whether trying again could help; what histoflow refuses on purpose, it would refuse again."""
+    return not isinstance(state.data if isinstance(state.data, Exception) else None, HistoflowError)
+
+
+@task(task_run_name="start {experiment.name}", cache_policy=NO_CACHE)
+def start(experiment: Experiment, run_id: str | None) -> Run:
+    return stages.start(experiment, run_id)
+
+
+@task(
+    task_run_name="fetch {experiment.dataset.name}",
+    cache_policy=NO_CACHE,
+    retries=2,
+    retry_delay_seconds=10,
+    retry_condition_fn=_may_pass_with_time,
+)
+def fetch(experiment: Experiment) -> stages.RawData:
+    return stages.fetch(experiment)
+
+
+@task(task_run_name="preprocess {experiment.dataset.name}", cache_policy=NO_CACHE)
+def preprocess(experiment: Experiment, raw: stages.RawData) -> stages.Packed:
+    return stages.preprocess(experiment, raw)
+
+
+@task(
+    task_run_name="train {experiment.architecture.name} on {experiment.dataset.name}", cache_policy=NO_CACHE
+)
+def train(experiment: Experiment, packed: stages.Packed, run: Run) -> stages.Trained:
+    return stages.train(experiment, packed, run)
+
+
+@task(task_run_name="evaluate {run.id}", cache_policy=NO_CACHE)
+def evaluate(run: Run, reason: str, again: bool) -> stages.Evaluated:
+    return stages.evaluate(run, reason, again)
+
+
+@task(task_run_name="report {run.id}", cache_policy=NO_CACHE)
+def report(run: Run) -> list[Path]:
+    return stages.report(run)

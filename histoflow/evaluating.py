@@ -1,0 +1,91 @@
+"""Evaluates a run: its best model meets the sealed test split, and what came of it is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from histoflow import files, progress
+from histoflow.components import Results
+from histoflow.data.store import PackedStore
+from histoflow.engine import checkpoint
+from histoflow.engine.device import choose_device
+from histoflow.engine.predict import predict
+from histoflow.errors import CheckpointError, DataError, RunError
+from histoflow.evaluation import scores as scoring
+from histoflow.experiment import Experiment
+from histoflow.registry import Registry
+from histoflow.runs import Run
+from histoflow.workshop import Workshop
+
+
+def evaluate_run(experiment: Experiment, run: Run, reason: str, registry: Registry) -> dict[str, Any]:
+    """Test figures of the run's best checkpoint; the caller holds the run's lock."""
+    best = checkpoint.find(run.checkpoints, "best")
+    if best is None:
+        raise CheckpointError(
+            f"Run {run.id} has no checkpoint to evaluate. Train it first: histoflow train --resume {run.id}"
+        )
+    store = _store_of(run)
+    workshop = Workshop(experiment, registry, store.manifest, choose_device(experiment.training.device))
+    model = workshop.model()
+    checkpoint.load_weights(best, model)
+    store.verify(["test"])
+    run.record_opening(reason, best.model_hash)
+    probabilities, labels = _predict(workshop, model, store)
+    scores = scoring.score_all(workshop.metrics, probabilities, labels)
+    data = {
+        "split": "test",
+        "images": len(labels),
+        "epoch": best.epoch,
+        "model": best.model_hash,
+        **scoring.to_json(scores, store.manifest.classes),
+    }
+    _save_predictions(run.folder / "predictions.npz", probabilities, labels)
+    files.write_json(run.folder / "metrics.json", data)
+    run.update(state="evaluated")
+    return data
+
+
+def _store_of(run: Run) -> PackedStore:
+    record = run.read()
+    if record.packed is None:
+        raise RunError(f"Run {run.id} was never trained. Train it first: histoflow train --resume {run.id}")
+    store = PackedStore(Path(record.packed))
+    if store.manifest.fingerprint != record.data_fingerprint:
+        raise DataError(f"{store.folder} no longer holds the data that run {run.id} was trained on.")
+    return store
+
+
+def _predict(workshop: Workshop, model: torch.nn.Module, store: PackedStore) -> tuple[Any, Any]:
+    batches = workshop.eval_batches(store.unseal_test())
+    with progress.track("Evaluating", total=store.manifest.splits["test"].images) as advance:
+        outputs, labels = predict(model, progress.counted(batches, advance))
+    return workshop.loss.probabilities(outputs).double().numpy(), labels.numpy()
+
+
+def _save_predictions(path: Path, probabilities: Any, labels: Any) -> None:
+    with files.atomic_file(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, probabilities=probabilities, labels=labels)
+
+
+def results_of(run: Run) -> Results:
+    """What reporters are told of an evaluated run, read from its folder."""
+    metrics = run.metrics()
+    if metrics is None:
+        raise RunError(f"Run {run.id} has not been evaluated. Do that first: histoflow evaluate {run.id}")
+    record = run.read()
+    with np.load(run.folder / "predictions.npz", allow_pickle=False) as predictions:
+        probabilities, labels = predictions["probabilities"], predictions["labels"]
+    return Results(
+        folder=run.folder,
+        run={**record.model_dump(mode="json"), "test_openings": run.openings()},
+        data=_store_of(run).manifest.model_dump(mode="json"),
+        history=run.history(),
+        metrics=scoring.from_json(metrics),
+        labels=labels,
+        probabilities=probabilities,
+    )

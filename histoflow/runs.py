@@ -1,0 +1,228 @@
+"""The run folder: what was asked, on what data, with what result.
+
+run.json           the experiment, the environment, the plugins, how far the run has come
+experiment.yaml    the experiment again, to read and to run anew
+history.json       one entry per epoch
+checkpoints/       see histoflow.engine.checkpoint
+metrics.json       the test figures     predictions.npz  what they were computed from
+openings.json      each time the sealed test split was opened, why, and for which model
+report.html
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import platform
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict
+
+from histoflow import __version__, files
+from histoflow.errors import RunError
+from histoflow.experiment import FIELD_KINDS, Experiment
+from histoflow.registry import Registry
+
+SCHEMA = 1
+State = Literal["created", "training", "trained", "evaluated"]
+
+
+class RunRecord(BaseModel):
+    """The content of run.json."""
+
+    model_config = ConfigDict(frozen=True)
+
+    schema_version: int = SCHEMA
+    id: str
+    name: str
+    created: str
+    state: State = "created"
+    experiment: dict[str, Any]
+    environment: dict[str, Any]
+    plugins: tuple[dict[str, str], ...]
+    packed: str | None = None
+    """The folder of the packed data."""
+    data_fingerprint: str | None = None
+    best: dict[str, Any] | None = None
+    """The epoch that was kept, by which figure, and the figure."""
+    stopped: str | None = None
+    """Why training ended."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run by its folder. Nothing is held in memory: the files are the truth."""
+
+    folder: Path
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    def read(self) -> RunRecord:
+        path = self.folder / "run.json"
+        try:
+            data = files.read_json(path)
+            files.refuse_newer(path, data.get("schema_version"), SCHEMA, RunError)
+            return RunRecord.model_validate(data)
+        except (OSError, ValueError, AttributeError) as error:
+            raise RunError(f"{path} is missing or damaged: {error}") from error
+
+    def update(self, **changes: Any) -> RunRecord:
+        record = self.read().model_copy(update=changes)
+        files.write_json(self.folder / "run.json", record.model_dump(mode="json"))
+        return record
+
+    def history(self) -> list[dict[str, Any]]:
+        return list(self._read_optional("history.json", ()))
+
+    def metrics(self) -> dict[str, Any] | None:
+        found = self._read_optional("metrics.json", None)
+        return None if found is None else dict(found)
+
+    def openings(self) -> list[dict[str, str]]:
+        return list(self._read_optional("openings.json", ()))
+
+    def record_opening(self, reason: str, model_hash: str) -> None:
+        """Write down that the sealed test split is about to be read."""
+        opening = {"time": now(), "reason": reason, "model": model_hash}
+        files.write_json(self.folder / "openings.json", [*self.openings(), opening])
+
+    def is_busy(self) -> bool:
+        try:
+            with self.lock():
+                return False
+        except RunError:
+            return True
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for this process, or tell that another one does."""
+        try:
+            with self._file_lock.acquire(timeout=0):
+                yield
+        except Timeout:
+            raise RunError(
+                f"Run {self.id} is being worked on by another process. Wait for it to end, or stop it."
+            ) from None
+
+    @cached_property
+    def _file_lock(self) -> FileLock:
+        return FileLock(self.folder / ".lock")
+
+    def _read_optional(self, name: str, default: Any) -> Any:
+        path = self.folder / name
+        if not path.is_file():
+            return default
+        try:
+            return files.read_json(path)
+        except ValueError as error:
+            raise RunError(f"{path} is damaged: {error}") from error
+
+
+def new_id(name: str) -> str:
+    """A folder name that sorts by time and tells the experiment."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{name}-{secrets.token_hex(2)}"
+
+
+def create(home: Path, run_id: str, experiment: Experiment, registry: Registry) -> Run:
+    """Make the folder of a new run."""
+    folder = home / run_id
+    record = RunRecord(
+        id=run_id,
+        name=experiment.name,
+        created=now(),
+        experiment=experiment.to_data(),
+        environment=environment(),
+        plugins=tuple(_plugins_of(experiment, registry)),
+    )
+    with files.atomic_folder(folder) as temporary:
+        files.write_json(temporary / "run.json", record.model_dump(mode="json"))
+        files.write_text(temporary / "experiment.yaml", to_yaml(record.experiment))
+    return Run(folder)
+
+
+def find(home: Path, reference: str) -> Run:
+    """The run of this folder, this id, or this unmistakable part of one; ``latest`` is the newest."""
+    if (Path(reference) / "run.json").is_file():
+        return Run(Path(reference).absolute())
+    everyone = listing(home)
+    if reference == "latest" and everyone:
+        return everyone[-1]
+    fitting = [run for run in everyone if reference in run.id]
+    exact = [run for run in fitting if run.id == reference]
+    if len(exact or fitting) == 1:
+        return (exact or fitting)[0]
+    if fitting:
+        raise RunError(
+            f"'{reference}' fits {len(fitting)} runs: {', '.join(r.id for r in fitting[:5])}. Name one."
+        )
+    known = ", ".join(run.id for run in everyone[-5:]) or "none yet"
+    raise RunError(
+        f"There is no run '{reference}' in {home}. The newest are: {known}. 'histoflow runs' lists all."
+    )
+
+
+def listing(home: Path) -> list[Run]:
+    """All runs, oldest first."""
+    return [Run(folder) for folder in sorted(home.iterdir()) if (folder / "run.json").is_file()]
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def environment() -> dict[str, Any]:
+    """What a reader needs to judge or repeat the run on another machine."""
+    packages = ("torch", "torchvision", "numpy", "scikit-learn", "prefect")
+    return {
+        "histoflow": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        **{package: _version(package) for package in packages},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _plugins_of(experiment: Experiment, registry: Registry) -> list[dict[str, str]]:
+    """The distributions whose components the experiment uses."""
+    providers = set()
+    for field, kind in FIELD_KINDS.items():
+        chosen = getattr(experiment, field)
+        for choice in chosen if isinstance(chosen, tuple) else (chosen,):
+            providers.add(registry.provider(kind, choice.name))
+    return [
+        {"plugin": provider.plugin, "package": provider.package, "version": provider.version}
+        for provider in sorted(providers, key=lambda provider: (provider.package, provider.plugin))
+    ]
+
+
+def to_yaml(data: dict[str, Any]) -> str:
+    from ruamel.yaml import YAML
+
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    stream = io.StringIO()
+    writer.dump(data, stream)
+    return stream.getvalue()

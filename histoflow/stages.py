@@ -1,0 +1,181 @@
+"""The stages of a run as plain functions: small records and paths in, small records and paths out.
+
+The flows wrap each of them in a Prefect task; they run as well from a notebook or a test.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import BaseModel, ConfigDict
+
+from histoflow import files, home, progress, runs
+from histoflow import registry as plugins
+from histoflow.components import Dataset, Reporter, Transform
+from histoflow.errors import RunError
+from histoflow.experiment import Experiment, parse
+from histoflow.registry import Registry
+from histoflow.runs import Run
+
+
+class RawData(BaseModel):
+    """The files of a data set, as found or fetched."""
+
+    model_config = ConfigDict(frozen=True)
+
+    listing: Path
+    """A JSON file with the path and hash of each."""
+    files: int
+    digest: str
+    """The hash of all names and contents."""
+
+
+class Packed(BaseModel):
+    """A finished packed store."""
+
+    model_config = ConfigDict(frozen=True)
+
+    folder: Path
+    fingerprint: str
+
+
+class Trained(BaseModel):
+    """A run whose training has ended."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run: Path
+    epochs: int
+    best: dict[str, Any]
+    """The epoch that was kept, by which figure, and the figure."""
+    stopped: str
+    """Why training ended."""
+
+
+class Evaluated(BaseModel):
+    """A run whose best model has met the test split."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run: Path
+    metrics: dict[str, Any]
+
+
+def start(experiment: Experiment, run_id: str | None = None, registry: Registry | None = None) -> Run:
+    """The folder of a new run, or of the one to go on with, which must be of the same experiment."""
+    registry = registry or plugins.installed()
+    parse(experiment.to_data(), registry)  # a form or a notebook may not have held its fields to one another
+    run_id = run_id or runs.new_id(experiment.name)
+    run = Run(home.runs() / run_id)
+    if not run.folder.exists():
+        return runs.create(home.runs(), run_id, experiment, registry)
+    if run.read().experiment != experiment.to_data():
+        raise RunError(
+            f"Run {run_id} is of another experiment. "
+            f"Go on with it unchanged (--resume {run_id}), or start a new run."
+        )
+    return run
+
+
+def experiment_of(run: Run, registry: Registry | None = None) -> Experiment:
+    """The experiment of a run, under the plugins that are installed now."""
+    return parse(run.read().experiment, registry, source=str(run.folder / "run.json"))
+
+
+def fetch(experiment: Experiment, registry: Registry | None = None) -> RawData:
+    """Bring the data set's files, and hash them."""
+    choice = experiment.dataset
+    dataset = (registry or plugins.installed()).get(Dataset, choice.name)
+    folder = home.raw() / choice.name
+    folder.mkdir(exist_ok=True)
+    paths = [Path(path).absolute() for path in dataset.fetch(choice, folder)]
+    hashes = _hashes(paths)
+    digest = files.digest_of_data(sorted(hashes.items()))
+    listing = folder / f"files-{digest[:16]}.json"
+    files.write_json(listing, {"paths": [str(path) for path in paths], "sha256": hashes})
+    return RawData(listing=listing, files=len(paths), digest=digest)
+
+
+def _hashes(paths: Sequence[Path]) -> dict[str, str]:
+    """SHA-256 by the name relative to what all paths share, so that moving a folder changes nothing."""
+    if not paths:
+        return {}
+    common = os.path.commonpath([path.parent for path in paths])
+    hashes = {}
+    with progress.track("Hashing", total=len(paths), unit="files") as advance:
+        for path in paths:
+            hashes[path.relative_to(common).as_posix()] = files.digest_of_file(path)
+            advance()
+    return hashes
+
+
+def preprocess(experiment: Experiment, raw: RawData, registry: Registry | None = None) -> Packed:
+    """Decode, preprocess, audit and lay down every image once; packed data that are there are used again."""
+    from histoflow.data import packing
+
+    registry = registry or plugins.installed()
+    dataset = registry.get(Dataset, experiment.dataset.name)
+    recipe = packing.Recipe(
+        dataset=experiment.dataset.model_dump(mode="json"),
+        dataset_version=dataset.version,
+        raw_digest=raw.digest,
+        preprocess=[choice.model_dump(mode="json") for choice in experiment.preprocess],
+        split=experiment.split.model_dump(),
+    )
+    paths = [Path(path) for path in files.read_json(raw.listing)["paths"]]
+    steps = [registry.get(Transform, choice.name).build(choice) for choice in experiment.preprocess]
+    folder = packing.pack(
+        recipe,
+        facts=dataset.facts(experiment.dataset),
+        open_samples=lambda: dataset.open(experiment.dataset, paths),
+        steps=cast("Any", steps),
+        home=home.packed(),
+    )
+    return Packed(folder=folder, fingerprint=recipe.fingerprint)
+
+
+def train(experiment: Experiment, packed: Packed, run: Run, registry: Registry | None = None) -> Trained:
+    """Train, or go on training, until the last epoch or until patience ends."""
+    from histoflow.data.store import PackedStore
+    from histoflow.training import train_run
+
+    registry = registry or plugins.installed()
+    with run.lock():
+        history = train_run(experiment, PackedStore(packed.folder), run, registry)
+    record = run.read()
+    return Trained(run=run.folder, epochs=len(history), best=record.best or {}, stopped=record.stopped or "")
+
+
+def evaluate(
+    run: Run, reason: str = "evaluation", again: bool = True, registry: Registry | None = None
+) -> Evaluated:
+    """Open the sealed test split for the run's best model, and keep figures and predictions.
+
+    With ``again=False`` a run that has been evaluated keeps its figures, and the seal stays closed.
+    """
+    from histoflow.evaluating import evaluate_run
+
+    registry = registry or plugins.installed()
+    experiment = experiment_of(run, registry)
+    with run.lock():
+        known = run.metrics() if run.read().state == "evaluated" else None
+        if known is not None and not again:
+            return Evaluated(run=run.folder, metrics=known)
+        return Evaluated(run=run.folder, metrics=evaluate_run(experiment, run, reason, registry))
+
+
+def report(run: Run, registry: Registry | None = None) -> list[Path]:
+    """Write what the experiment's reporters have to say about an evaluated run."""
+    from histoflow.evaluating import results_of
+
+    registry = registry or plugins.installed()
+    experiment = experiment_of(run, registry)
+    results = results_of(run)
+    return [
+        Path(path)
+        for choice in experiment.reports
+        for path in registry.get(Reporter, choice.name).write(choice, results)
+    ]

@@ -1,0 +1,132 @@
+"""Trains a run: drives the engine, keeps checkpoints, stops when patience ends, goes on where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from histoflow import files, progress
+from histoflow._crosschecks import cross_check
+from histoflow.data.batches import TrainBatches
+from histoflow.data.store import PackedStore
+from histoflow.engine import checkpoint
+from histoflow.engine.device import choose_device
+from histoflow.engine.fit import Epoch, Trainee, fit
+from histoflow.errors import ExperimentError
+from histoflow.experiment import Experiment
+from histoflow.registry import Registry
+from histoflow.runs import Run
+from histoflow.workshop import Workshop
+
+History = list[dict[str, Any]]
+
+
+def train_run(experiment: Experiment, store: PackedStore, run: Run, registry: Registry) -> History:
+    """Train until the last epoch or until patience ends; the caller holds the run's lock."""
+    _refuse_misfit(experiment, store, registry)
+    device = choose_device(experiment.training.device)
+    workshop = Workshop(experiment, registry, store.manifest, device)
+    batches = workshop.train_batches(store)
+    trainee = workshop.trainee(len(batches))
+    history = _go_on_from(run, trainee, workshop)
+    run.update(
+        state="training",
+        packed=str(store.folder),
+        data_fingerprint=store.manifest.fingerprint,
+        environment={**run.read().environment, "device": str(device)},
+    )
+    stopped = _train_epochs(workshop, trainee, batches, store, run, history)
+    monitor = experiment.training.monitor
+    epoch = best_epoch(history, monitor, workshop.higher_is_better())
+    best = {"epoch": epoch, "monitor": monitor, "value": history[epoch - 1][monitor]}
+    run.update(state="trained", best=best, stopped=stopped)
+    return history
+
+
+def _refuse_misfit(experiment: Experiment, store: PackedStore, registry: Registry) -> None:
+    problems = cross_check(experiment, registry, packed=store.manifest.info)
+    if problems:
+        raise ExperimentError(problems, f"the experiment, now that its data are packed in {store.folder}")
+
+
+def _go_on_from(run: Run, trainee: Trainee, workshop: Workshop) -> History:
+    """Put back the last checkpoint, if there is one, and return the epochs behind it."""
+    saved = checkpoint.find(run.checkpoints, "last")
+    if saved is None:
+        return []
+    checkpoint.load_training(saved, trainee, workshop.device)
+    progress.say(f"Going on after epoch {saved.epoch}, from {saved.folder}")
+    return [dict(entry) for entry in saved.history]
+
+
+def _train_epochs(
+    workshop: Workshop,
+    trainee: Trainee,
+    batches: TrainBatches,
+    store: PackedStore,
+    run: Run,
+    history: History,
+) -> str:
+    """Add to the history until there is a reason to stop, and return it."""
+    settings = workshop.experiment.training
+    higher = workshop.higher_is_better()
+    patience_ended = f"no better {settings.monitor} for {settings.patience} epochs"
+    if _out_of_patience(history, settings.monitor, settings.patience, higher):
+        return patience_ended
+    epochs = fit(
+        trainee,
+        _Counted(batches, settings.epochs),
+        workshop.validator(store, trainee.loss),
+        seed=workshop.experiment.seed,
+        epochs=settings.epochs,
+        first_epoch=len(history) + 1,
+    )
+    for epoch in epochs:
+        history.append(epoch.to_data())
+        is_best = best_epoch(history, settings.monitor, higher) == epoch.epoch
+        checkpoint.save(run.checkpoints, trainee, history, best=is_best)
+        files.write_json(run.folder / "history.json", history)
+        progress.say(_line(epoch, settings.epochs, is_best))
+        if _out_of_patience(history, settings.monitor, settings.patience, higher):
+            return patience_ended
+    return f"all {settings.epochs} epochs trained"
+
+
+class _Counted:
+    """Batches that report each step to whoever shows progress."""
+
+    def __init__(self, batches: TrainBatches, epochs: int) -> None:
+        self._batches, self._epochs = batches, epochs
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        with progress.track(f"Epoch {epoch} of {self._epochs}", total=self._batches.images) as advance:
+            yield from progress.counted(self._batches.epoch(epoch), advance)
+
+
+def _line(epoch: Epoch, epochs: int, is_best: bool) -> str:
+    values = "  ".join(f"{name} {value:.4f}" for name, value in epoch.values.items() if value is not None)
+    mark = "  (best so far)" if is_best else ""
+    return (
+        f"Epoch {epoch.epoch}/{epochs}  train_loss {epoch.train_loss:.4f}  {values}  "
+        f"{epoch.images_per_second:.0f} images/s{mark}"
+    )
+
+
+def best_epoch(history: Sequence[Mapping[str, Any]], monitor: str, higher_is_better: bool) -> int:
+    """The first epoch with the best monitored figure; the last one where it was never defined."""
+    sign = -1 if higher_is_better else 1
+    defined = [(sign * entry[monitor], entry["epoch"]) for entry in history if entry[monitor] is not None]
+    return int(min(defined)[1]) if defined else int(history[-1]["epoch"])
+
+
+def _out_of_patience(
+    history: Sequence[Mapping[str, Any]], monitor: str, patience: int | None, higher_is_better: bool
+) -> bool:
+    if patience is None or not history:
+        return False
+    return len(history) - best_epoch(history, monitor, higher_is_better) >= patience

@@ -1,0 +1,119 @@
+"""Puts the chosen components together into something that the engine can train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from histoflow.components import (
+    Architecture,
+    DataInfo,
+    Loss,
+    Metric,
+    Optimizer,
+    Scheduler,
+    Span,
+    Transform,
+)
+from histoflow.data.batches import Augment, EvalBatches, Pixels, TrainBatches
+from histoflow.data.store import Manifest, PackedStore, SplitReader
+from histoflow.engine.fit import Trainee
+from histoflow.engine.predict import predict
+from histoflow.evaluation.scores import score_all
+from histoflow.experiment import Experiment
+from histoflow.registry import Registry
+from histoflow.seeds import derive
+
+_INITIAL_WEIGHTS = 0  # the stream of chance for them
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """An experiment, its plugins and the facts of its data: builds each part on demand."""
+
+    experiment: Experiment
+    registry: Registry
+    manifest: Manifest
+    device: torch.device
+
+    @property
+    def info(self) -> DataInfo:
+        return self.manifest.info
+
+    @property
+    def loss(self) -> Loss[Any]:
+        return self.registry.get(Loss, self.experiment.loss.name)
+
+    def model(self) -> nn.Module:
+        """The network with its initial weights, which follow from the seed alone."""
+        choice = self.experiment.architecture
+        torch.manual_seed(derive(self.experiment.seed, _INITIAL_WEIGHTS))
+        outputs = self.loss.outputs(self.info)
+        return self.registry.get(Architecture, choice.name).build(choice, self.info, outputs).to(self.device)
+
+    def trainee(self, steps_per_epoch: int) -> Trainee:
+        experiment, model = self.experiment, self.model()
+        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = self.registry.get(Optimizer, experiment.optimizer.name).build(
+            experiment.optimizer, trainable
+        )
+        scheduler = self.registry.get(Scheduler, experiment.scheduler.name)
+        span = Span(epochs=experiment.training.epochs, steps_per_epoch=steps_per_epoch)
+        return Trainee(
+            model=model,
+            loss=self.loss.build(experiment.loss, self.info).to(self.device),
+            optimizer=optimizer,
+            scheduler=scheduler.build(experiment.scheduler, optimizer, span),
+            scheduler_every=scheduler.every,
+        )
+
+    def train_batches(self, store: PackedStore) -> TrainBatches:
+        augment = [self.registry.get(Transform, c.name).build(c) for c in self.experiment.augment]
+        return TrainBatches(
+            store.split("train"),
+            self._pixels,
+            batch_size=self.experiment.training.batch_size,
+            seed=self.experiment.seed,
+            sampler=self.experiment.training.sampler,
+            augment=cast("Sequence[Augment]", augment),
+        )
+
+    def eval_batches(self, split: SplitReader) -> EvalBatches:
+        return EvalBatches(split, self._pixels, self.experiment.training.batch_size)
+
+    @property
+    def _pixels(self) -> Pixels:
+        return Pixels(self.manifest.mean, self.manifest.std, self.device)
+
+    @property
+    def metrics(self) -> dict[str, tuple[Metric[Any], Any]]:
+        return {c.name: (self.registry.get(Metric, c.name), c) for c in self.experiment.metrics}
+
+    def validator(
+        self, store: PackedStore, loss: nn.Module
+    ) -> Callable[[nn.Module], Mapping[str, float | None]]:
+        """Computes val_loss and every metric on the validation split."""
+        batches = self.eval_batches(store.split("val"))
+
+        def validate(model: nn.Module) -> dict[str, float | None]:
+            outputs, labels = predict(model, batches)
+            losses = loss(outputs.to(self.device), labels.to(self.device))
+            probabilities = self.loss.probabilities(outputs).double().numpy()
+            scores = score_all(self.metrics, probabilities, labels.numpy())
+            return {
+                "val_loss": float(losses.double().mean()),
+                **{f"val_{name}": score.value for name, score in scores.items()},
+            }
+
+        return validate
+
+    def higher_is_better(self) -> bool:
+        """Which way the monitored figure should go."""
+        monitor = self.experiment.training.monitor
+        return (
+            monitor != "val_loss" and self.registry.get(Metric, monitor.removeprefix("val_")).higher_is_better
+        )
