@@ -6,6 +6,7 @@ returns them from the hooks in ``histoflow.hookspecs``.
 
 from histoflow.components import (
     ANY_TASK,
+    SPLITS,
     Architecture,
     DataInfo,
     Dataset,
@@ -21,6 +22,7 @@ from histoflow.components import (
     Scheduler,
     Score,
     Span,
+    SplitName,
     Task,
     Transform,
 )
@@ -32,6 +34,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ANY_TASK",
     "API_VERSION",
+    "SPLITS",
     "Architecture",
     "DataError",
     "DataInfo",
@@ -50,6 +53,7 @@ __all__ = [
     "Scheduler",
     "Score",
     "Span",
+    "SplitName",
     "Task",
     "Transform",
     "UnreadableImage",

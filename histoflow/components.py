@@ -192,6 +192,8 @@ class Dataset(Component[P]):
     """Open the files that ``fetch`` named."""
     fetch: Callable[[P, Path], Sequence[Path]] = no_files
     """Bring the files into the folder, or point at local ones; return those the images depend on."""
+    located_by: frozenset[str] = frozenset()
+    """Parameters that say where the files lie and not what they are: moving them repacks nothing."""
     version: int = 1
     """Raise it when the same parameters and files would give other images or labels."""
 

@@ -119,7 +119,7 @@ def preprocess(experiment: Experiment, raw: RawData, registry: Registry | None =
     registry = registry or plugins.installed()
     dataset = registry.get(Dataset, experiment.dataset.name)
     recipe = packing.Recipe(
-        dataset=experiment.dataset.model_dump(mode="json"),
+        dataset=experiment.dataset.model_dump(mode="json", exclude=set(dataset.located_by)),
         dataset_version=dataset.version,
         raw_digest=raw.digest,
         preprocess=[choice.model_dump(mode="json") for choice in experiment.preprocess],

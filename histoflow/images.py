@@ -1,0 +1,64 @@
+"""Decoding of image files, the same for every data set that has such files."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from histoflow.errors import DataError, UnreadableImage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
+_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")  # of what Pillow knows; some others start programs
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """The image as H×W×3 uint8, upright; transparent parts are white, like a slide's background."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:  # no fault of the image: a vanished disk must not look like damaged data
+        raise DataError(f"Cannot read {path}: {error.strerror}. Bring it back, or fetch again.") from error
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            _refuse_bomb(image)
+            image.load()
+            return _to_rgb(image)
+    except UnreadableImage:
+        raise
+    except UnidentifiedImageError as error:
+        raise UnreadableImage(
+            f"it is no {', '.join(_FORMATS)} image" if content else "it is empty"
+        ) from error
+    except Exception as error:  # Pillow's decoders raise anything at all when bytes are damaged
+        raise UnreadableImage(f"it cannot be decoded: {error or type(error).__name__}") from error
+
+
+def _refuse_bomb(image: Image) -> None:
+    from PIL.Image import MAX_IMAGE_PIXELS
+
+    if MAX_IMAGE_PIXELS and image.width * image.height > MAX_IMAGE_PIXELS:
+        raise UnreadableImage(
+            f"its {image.width}×{image.height} pixels are more than {MAX_IMAGE_PIXELS}: cut it into patches"
+        )
+
+
+def _to_rgb(image: Image) -> NDArray[np.uint8]:
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode in ("I", "F"):
+        raise UnreadableImage("its 32-bit pixels have no known range: convert it to 8 or 16 bits a channel")
+    if upright.mode.startswith("I;16"):
+        upright = Image.fromarray((np.asarray(upright) // 257).astype(np.uint8))
+    if upright.has_transparency_data:
+        white = Image.new("RGBA", upright.size, "white")
+        upright = Image.alpha_composite(white, upright.convert("RGBA"))
+    return np.array(upright.convert("RGB"))
