@@ -1,0 +1,169 @@
+"""What the report says: results in, everything that the page's template shows out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from histoflow.components import SPLITS, Results
+from histoflow.evaluation.curves import confusion_matrix
+from histoflow.report import pictures, tables, wording
+
+_QUARANTINE_SHOWN = 50
+
+
+def content(results: Results) -> dict[str, Any]:
+    names = tables.class_names(results)
+    matrix = confusion_matrix(results.labels, results.probabilities.argmax(axis=1), len(names))
+    best = results.run.get("best") or {}
+    return {
+        "title": _title(results.run),
+        "asked": _asked(results.run.get("experiment", {})),
+        "data": _data(results.data, results.run),
+        "trained": _trained(results),
+        "images": len(results.labels),
+        "doubt": _doubt(results),
+        "figures": tables.figures_table(results),
+        "audit": _audit(results.data),
+        "openings": _openings(results.run),
+        "curves": pictures.training_pictures(results.history, best.get("epoch")),
+        "confusion": pictures.confusion_picture(matrix, names),
+        "roc": pictures.roc_picture(results.labels, results.probabilities, names),
+        "outcomes": tables.outcomes(names, matrix),
+        "configuration": wording.yaml(results.run.get("experiment", {})),
+        "environment": results.run.get("environment", {}),
+        "plugins": results.run.get("plugins", ()),
+        "fingerprint": _fingerprint(results.data, results.run),
+        "licence": results.data.get("licence", ""),
+        "citation": results.data.get("citation", ""),
+    }
+
+
+def _title(run: Mapping[str, Any]) -> dict[str, str]:
+    identity = str(run.get("id", "unnamed run"))
+    name = str(run.get("name", identity))
+    return {
+        "name": name,
+        "id": f"Run {identity}" if identity != name else "",
+        "created": wording.moment(str(run.get("created", ""))),
+    }
+
+
+def _asked(experiment: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The component, its name, its parameters."""
+    kinds = ("dataset", "architecture", "loss", "optimizer", "scheduler")
+    return [(kind, *wording.choice(experiment[kind])) for kind in kinds if kind in experiment]
+
+
+def _data(data: Mapping[str, Any], run: Mapping[str, Any]) -> list[tuple[str, str]]:
+    facts = {
+        "images": _images(data),
+        "format": _format(data),
+        "groups": _groups(data),
+        "fingerprint": _fingerprint(data, run)[:16],
+    }
+    return [(name, value) for name, value in facts.items() if value]
+
+
+def _images(data: Mapping[str, Any]) -> str:
+    splits = data.get("splits", {})
+    counts = [(name, splits[name]["images"]) for name in SPLITS if "images" in splits.get(name, {})]
+    parts = ", ".join(f"{name} {number:,}" for name, number in counts)
+    return f"{sum(number for _, number in counts):,} ({parts})" if counts else ""
+
+
+def _format(data: Mapping[str, Any]) -> str:
+    if "size" not in data:
+        return ""
+    height, width = data["size"]
+    channels = wording.count(data["channels"], "channel", "channels") if "channels" in data else ""
+    return ", ".join(filter(None, (f"{width} × {height} px", channels)))
+
+
+def _groups(data: Mapping[str, Any]) -> str:
+    splits = data.get("splits", {})
+    counts = [(name, splits[name].get("groups")) for name in SPLITS if name in splits]
+    return ", ".join(f"{name} {number:,}" for name, number in counts if number)
+
+
+def _fingerprint(data: Mapping[str, Any], run: Mapping[str, Any]) -> str:
+    return str(data.get("fingerprint") or run.get("data_fingerprint") or "")
+
+
+def _trained(results: Results) -> list[tuple[str, str]]:
+    facts = {
+        "best epoch": _best_epoch(results),
+        "stopped": str(results.run.get("stopped") or ""),
+        "time": _time(results),
+        "speed": _speed(results),
+        "seed": str(results.run.get("experiment", {}).get("seed", "")),
+    }
+    return [(name, value) for name, value in facts.items() if value]
+
+
+def _best_epoch(results: Results) -> str:
+    best = results.run.get("best")
+    if not best:
+        return ""
+    of = f" of {len(results.history)}" if results.history else ""
+    value = best.get("value")
+    by = f", {best['monitor']} {wording.figure(value)}" if "monitor" in best else ""
+    return f"{best.get('epoch', wording.NONE)}{of}{by}"
+
+
+def _time(results: Results) -> str:
+    seconds = [entry["seconds"] for entry in results.history if entry.get("seconds") is not None]
+    device = results.run.get("environment", {}).get("device", "")
+    return f"{wording.duration(sum(seconds))}{f' on {device}' if device else ''}" if seconds else ""
+
+
+def _speed(results: Results) -> str:
+    speeds = [
+        entry["images_per_second"] for entry in results.history if entry.get("images_per_second") is not None
+    ]
+    return f"{np.median(speeds):,.0f} images/s (median)" if speeds else ""
+
+
+def _doubt(results: Results) -> str:
+    """The page calls these the figures of the test split; if the counts disagree, it must say so."""
+    expected = results.data.get("splits", {}).get("test", {}).get("counts")
+    found = np.bincount(results.labels, minlength=results.probabilities.shape[1]).tolist()
+    if expected is None or list(expected) == found:
+        return ""
+    return (
+        f"The {len(results.labels):,} images scored here are not the test split of these data "
+        f"({sum(expected):,} images). Read the figures with care."
+    )
+
+
+def _audit(data: Mapping[str, Any]) -> dict[str, Any]:
+    quarantine = list(data.get("quarantine", ()))
+    return {
+        "ran": "findings" in data,
+        "findings": [
+            {"check": str(found.get("check", "")).replace("_", " "), **_severity(found)}
+            for found in data.get("findings", ())
+        ],
+        "quarantine": quarantine[:_QUARANTINE_SHOWN],
+        "quarantined": len(quarantine),
+        "unlisted": max(0, len(quarantine) - _QUARANTINE_SHOWN),
+    }
+
+
+def _severity(found: Mapping[str, Any]) -> dict[str, str]:
+    return {"severity": str(found.get("severity", "note")), "message": str(found.get("message", ""))}
+
+
+def _openings(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Looking again with another model is choosing by the test split; with the same one it is not."""
+    openings = [
+        {
+            "time": wording.moment(str(entry.get("time", ""))),
+            "reason": str(entry.get("reason", "")),
+            "model": str(entry.get("model", ""))[:16],
+        }
+        for entry in run.get("test_openings", ())
+    ]
+    return {"all": openings, "models": len({opening["model"] for opening in openings})}

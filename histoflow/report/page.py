@@ -1,0 +1,36 @@
+"""Writes the report of a run: one HTML file that refers to nothing outside itself."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from histoflow import files
+from histoflow.components import Results
+from histoflow.report.content import content
+
+
+def write_page(results: Results) -> Path:
+    """Write report.html into the run's folder; a report that was there stays whole until then."""
+    return files.write_text(results.folder / "report.html", render_page(results))
+
+
+def render_page(results: Results) -> str:
+    page = _template().render(content(results))
+    # The name of a file need not be text; one such name must not cost the report.
+    return page.encode("utf-8", errors="replace").decode()
+
+
+@lru_cache(maxsize=1)
+def _template() -> Template:
+    # Class names, messages and paths come from strangers' files: escape everything.
+    environment = Environment(
+        loader=PackageLoader("histoflow", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.j2")

@@ -1,0 +1,129 @@
+"""The report's two tables of classes: how well each went, and what became of its images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from histoflow.components import SPLITS, Results, Score
+from histoflow.report import wording
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class FiguresRow:
+    name: str
+    number: str
+    """The class's index, which metrics use when they speak of it."""
+    images: Sequence[str]
+    figures: Sequence[str]
+
+
+@dataclass(frozen=True)
+class FiguresTable:
+    splits: Sequence[str]
+    metrics: Sequence[str]
+    overall: FiguresRow
+    classes: Sequence[FiguresRow]
+    notes: Sequence[tuple[str, str]]
+    """A metric, or several, and what a reader must know of its figures."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one class's images."""
+
+    name: str
+    images: str
+    right: str
+    share_right: str
+    given: str
+    mistaken: str
+
+
+def class_names(results: Results) -> list[str]:
+    """From the manifest; numbers stand in for names that it lacks."""
+    classes = results.probabilities.shape[1]
+    names = [str(name) for name in results.data.get("classes", ())]
+    return names if len(names) == classes else [f"class {index}" for index in range(classes)]
+
+
+def figures_table(results: Results) -> FiguresTable:
+    counts = _split_counts(results.data)
+    scores = list(results.metrics.values())
+    return FiguresTable(
+        splits=list(counts),
+        metrics=[title(name) for name in results.metrics],
+        overall=FiguresRow(
+            name="overall",
+            number="",
+            images=[f"{sum(numbers):,}" for numbers in counts.values()],
+            figures=[wording.figure(score.value) for score in scores],
+        ),
+        classes=[_class_row(index, name, counts, scores) for index, name in enumerate(class_names(results))],
+        notes=[*_told_by_one_class(results), *_undefined(results)],
+    )
+
+
+def outcomes(names: Sequence[str], matrix: NDArray[np.int64]) -> list[Outcome]:
+    return [_outcome(index, names, matrix) for index in range(len(names))]
+
+
+def title(metric: str) -> str:
+    return metric.removeprefix("val_").replace("_", " ")
+
+
+def _told_by_one_class(results: Results) -> list[tuple[str, str]]:
+    """With two classes, many metrics are by custom those of the second, which a reader could not guess."""
+    if results.probabilities.shape[1] != 2:
+        return []
+    pairs = {name: (score.value, score.per_class) for name, score in results.metrics.items()}
+    told = [title(name) for name, (value, both) in pairs.items() if both and value == both[1] != both[0]]
+    return [(", ".join(told), f"the overall figure is that of {class_names(results)[1]}")] if told else []
+
+
+def _undefined(results: Results) -> list[tuple[str, str]]:
+    return [(title(name), score.undefined) for name, score in results.metrics.items() if score.undefined]
+
+
+def _split_counts(data: Mapping[str, Any]) -> dict[str, Sequence[int]]:
+    splits = data.get("splits", {})
+    return {name: splits[name]["counts"] for name in SPLITS if "counts" in splits.get(name, {})}
+
+
+def _class_row(
+    index: int, name: str, counts: Mapping[str, Sequence[int]], scores: Sequence[Score]
+) -> FiguresRow:
+    return FiguresRow(
+        name=name,
+        number=str(index),
+        images=[
+            f"{numbers[index]:,}" if index < len(numbers) else wording.NONE for numbers in counts.values()
+        ],
+        figures=[wording.figure(score.per_class[index] if score.per_class else None) for score in scores],
+    )
+
+
+def _outcome(index: int, names: Sequence[str], matrix: NDArray[np.int64]) -> Outcome:
+    images, right = int(matrix[index].sum()), int(matrix[index, index])
+    return Outcome(
+        name=names[index],
+        images=f"{images:,}",
+        right=f"{right:,}",
+        share_right=wording.percent(right, images),
+        given=f"{int(matrix[:, index].sum()):,}",
+        mistaken=_most_mistaken(index, names, matrix),
+    )
+
+
+def _most_mistaken(index: int, names: Sequence[str], matrix: NDArray[np.int64]) -> str:
+    wrong = matrix[index].copy()
+    wrong[index] = 0
+    other = int(wrong.argmax())
+    count, images = int(wrong[other]), int(matrix[index].sum())
+    return f"{names[other]} ({count:,}, {wording.percent(count, images)})" if count else wording.NONE

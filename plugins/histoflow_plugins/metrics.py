@@ -1,0 +1,254 @@
+"""Figures of merit: accuracy, balanced accuracy, precision, recall, F1 and ROC AUC.
+
+They are defined as in scikit-learn, which the tests compare them with, but computed from counts and
+sorted scores in plain numpy: validation asks for all of them after every epoch.
+
+The prediction is the class of the highest probability, the first of them in a tie. A figure that
+the split cannot tell (the recall of a class without images) is None, and ``Score.undefined`` says
+why and what that means for the average. Classes are numbered from 0, as in the labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from histoflow import Metric, Params, Score, hookimpl
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Probabilities = NDArray[np.float64]
+    Labels = NDArray[np.int64]
+
+Figures = tuple[float | None, ...]
+
+
+class AverageParams(Params):
+    average: Literal["auto", "macro", "weighted"] = "auto"
+    """The overall figure: macro is the plain mean over classes, weighted counts each class by its images,
+    auto is that of the positive class (class 1) where there are two classes, else macro."""
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """For each class, how many images are rightly given to it, are given to it, and belong to it."""
+
+    hits: Sequence[int]
+    predicted: Sequence[int]
+    actual: Sequence[int]
+
+    @property
+    def images(self) -> int:
+        return sum(self.actual)
+
+    @property
+    def seen(self) -> list[int]:
+        """The classes that occur among labels or predictions, over which scikit-learn averages."""
+        pairs = zip(self.predicted, self.actual, strict=True)
+        return [index for index, (predicted, actual) in enumerate(pairs) if predicted + actual]
+
+
+def _count(probabilities: Probabilities, labels: Labels) -> _Counts:
+    import numpy as np
+
+    classes = probabilities.shape[1]
+    predictions = probabilities.argmax(axis=1)
+    hits = np.bincount(labels[predictions == labels], minlength=classes)
+    predicted = np.bincount(predictions, minlength=classes)
+    actual = np.bincount(labels, minlength=classes)
+    return _Counts(hits.tolist(), predicted.tolist(), actual.tolist())
+
+
+def _ratios(parts: Iterable[int], wholes: Iterable[int]) -> Figures:
+    return tuple(part / whole if whole else None for part, whole in zip(parts, wholes, strict=True))
+
+
+_NO_IMAGES = "there are no images"
+
+
+def _without(figures: Figures) -> list[int]:
+    return [index for index, figure in enumerate(figures) if figure is None]
+
+
+def _about(classes: Sequence[int], one: str, many: str) -> str:
+    """'class 3 has …' or 'classes 3 and 5 have …', or nothing where there are no such classes."""
+    if len(classes) < 2:
+        return "".join(f"class {index} {one}" for index in classes)
+    *head, last = map(str, classes)
+    return f"classes {', '.join(head)} and {last} {many}"
+
+
+def accuracy(params: Params, probabilities: Probabilities, labels: Labels) -> Score:
+    """The share of images given their class; for one class, the share rightly given to it or not."""
+    counts = _count(probabilities, labels)
+    images = counts.images
+    if not images:
+        return _nothing(probabilities)
+    pairs = zip(counts.hits, counts.predicted, counts.actual, strict=True)
+    per_class = tuple(1 - (predicted + actual - 2 * hits) / images for hits, predicted, actual in pairs)
+    return Score(value=sum(counts.hits) / images, per_class=per_class)
+
+
+def balanced_accuracy(params: Params, probabilities: Probabilities, labels: Labels) -> Score:
+    """The mean recall over the classes that have images; a class without any is left out."""
+    counts = _count(probabilities, labels)
+    if not counts.images:
+        return _nothing(probabilities)
+    recalls = _ratios(counts.hits, counts.actual)
+    known = [recall for recall in recalls if recall is not None]
+    undefined = _about(
+        _without(recalls),
+        "has no images and is left out of the average",
+        "have no images and are left out of the average",
+    )
+    return Score(value=sum(known) / len(known), per_class=recalls, undefined=undefined)
+
+
+def precision(params: AverageParams, probabilities: Probabilities, labels: Labels) -> Score:
+    """Of the images given to a class, the share that belongs to it; None for a class never predicted."""
+    counts = _count(probabilities, labels)
+    figures = _ratios(counts.hits, counts.predicted)
+    return _averaged(params, counts, figures, "was never predicted", "were never predicted")
+
+
+def recall(params: AverageParams, probabilities: Probabilities, labels: Labels) -> Score:
+    """Of the images of a class, the share given to it; None for a class without images."""
+    counts = _count(probabilities, labels)
+    figures = _ratios(counts.hits, counts.actual)
+    return _averaged(params, counts, figures, "has no images", "have no images")
+
+
+def f1(params: AverageParams, probabilities: Probabilities, labels: Labels) -> Score:
+    """The harmonic mean of precision and recall, from counts: 2·hits / (predicted + actual).
+
+    It is 0 for a class that has images and was never predicted, and None for one that has neither.
+    """
+    counts = _count(probabilities, labels)
+    wholes = (predicted + actual for predicted, actual in zip(counts.predicted, counts.actual, strict=True))
+    figures = _ratios((2 * hits for hits in counts.hits), wholes)
+    return _averaged(
+        params, counts, figures, "has no images and no predictions", "have no images and no predictions"
+    )
+
+
+def roc_auc(params: Params, probabilities: Probabilities, labels: Labels) -> Score:
+    """How likely an image of a class is ranked above one that is not; ties count half.
+
+    With two classes it is one figure, the same for both. With more it is the mean of each class
+    against the rest, and None as soon as one class cannot be ranked: a mean over other classes would
+    not compare with that of another split.
+    """
+    import numpy as np
+
+    if not len(labels):
+        return _nothing(probabilities)
+    classes = probabilities.shape[1]
+    if classes == 2:
+        area = _area_under_roc(probabilities[:, 1], labels == 1)
+        undefined = "" if area is not None else f"all images are of class {labels[0]}"
+        return Score(value=area, per_class=(area, area), undefined=undefined)
+    areas = tuple(_area_under_roc(probabilities[:, index], labels == index) for index in range(classes))
+    known = [area for area in areas if area is not None]
+    value = float(np.mean(known)) if len(known) == classes else None
+    return Score(value=value, per_class=areas, undefined=_unranked(areas, labels))
+
+
+def _nothing(probabilities: Probabilities) -> Score:
+    return Score(value=None, per_class=(None,) * probabilities.shape[1], undefined=_NO_IMAGES)
+
+
+def _averaged(params: AverageParams, counts: _Counts, figures: Figures, one: str, many: str) -> Score:
+    """One figure from those of the classes, by scikit-learn's default rule and in the open.
+
+    A class that occurs among labels or predictions counts as 0 where its own figure is undefined,
+    so that a network that ignores a class is not flattered; one that occurs in neither is left out.
+    """
+    if not counts.images:
+        return Score(value=None, per_class=figures, undefined=_NO_IMAGES)
+    missing = _without(figures)
+    if params.average == "auto" and len(figures) == 2:
+        return Score(value=figures[1], per_class=figures, undefined=_about(missing, one, many))
+    reasons = (
+        _about(
+            [index for index in missing if index in counts.seen],
+            f"{one} and counts as 0 in the average, as in scikit-learn",
+            f"{many} and count as 0 in the average, as in scikit-learn",
+        ),
+        _about(
+            [index for index in missing if index not in counts.seen],
+            "occurs neither among labels nor predictions and is left out of the average",
+            "occur neither among labels nor predictions and are left out of the average",
+        ),
+    )
+    return Score(
+        value=_mean(params, counts, figures), per_class=figures, undefined="; ".join(filter(None, reasons))
+    )
+
+
+def _mean(params: AverageParams, counts: _Counts, figures: Figures) -> float:
+    weights = {index: counts.actual[index] if params.average == "weighted" else 1 for index in counts.seen}
+    total = sum(weight * (figures[index] or 0.0) for index, weight in weights.items())
+    return total / sum(weights.values())
+
+
+def _area_under_roc(scores: Probabilities, positive: NDArray[np.bool_]) -> float | None:
+    """The Mann-Whitney statistic: each positive is placed among the sorted negatives."""
+    import numpy as np
+
+    inside, outside = np.sort(scores[positive]), np.sort(scores[~positive])
+    pairs = len(inside) * len(outside)
+    if not pairs:
+        return None
+    below = int(np.searchsorted(outside, inside, side="left").sum())
+    not_above = int(np.searchsorted(outside, inside, side="right").sum())
+    return (below + not_above) / (2 * pairs)
+
+
+def _unranked(areas: Figures, labels: Labels) -> str:
+    """Either all images are of one class, and no class can be ranked, or some classes have none."""
+    missing = _without(areas)
+    if len(missing) == len(areas):
+        return f"all images are of class {labels[0]}"
+    return _about(
+        missing,
+        "has no images, so the average is undefined",
+        "have no images, so the average is undefined",
+    )
+
+
+METRICS: tuple[Metric[Any], ...] = (
+    Metric(name="accuracy", summary="Share of images given their class", params=Params, score=accuracy),
+    Metric(
+        name="balanced_accuracy",
+        summary="Mean recall over the classes, blind to how common they are",
+        params=Params,
+        score=balanced_accuracy,
+    ),
+    Metric(
+        name="precision",
+        summary="Of the images given to a class, the share that belongs to it",
+        params=AverageParams,
+        score=precision,
+    ),
+    Metric(
+        name="recall",
+        summary="Of the images of a class, the share given to it",
+        params=AverageParams,
+        score=recall,
+    ),
+    Metric(name="f1", summary="Harmonic mean of precision and recall", params=AverageParams, score=f1),
+    Metric(
+        name="roc_auc",
+        summary="Area under the ROC curve, each class against the rest",
+        params=Params,
+        score=roc_auc,
+    ),
+)
+
+
+@hookimpl
+def histoflow_metrics() -> Iterable[Metric[Any]]:
+    return METRICS

@@ -1,0 +1,211 @@
+"""The built-in metrics agree with scikit-learn wherever it has an answer, and say why where it has none."""
+
+import subprocess
+import sys
+import time
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics as reference
+
+from histoflow import Params, Score
+from histoflow_plugins import metrics
+from histoflow_plugins.metrics import AverageParams
+
+"""A busy machine is no failure."""
+
+CLOSE = partial(pytest.approx, rel=1e-12, abs=1e-12)
+MACRO, WEIGHTED = AverageParams(average="macro"), AverageParams(average="weighted")
+
+
+@st.composite
+def splits(draw, least=2, most=5):
+    """Probabilities in coarse steps, so that ties, absent classes and unused classes are common."""
+    count, width = draw(st.integers(1, 40)), draw(st.integers(least, most))
+    labels = draw(st.lists(st.integers(0, width - 1), min_size=count, max_size=count))
+    weights = draw(st.lists(st.integers(1, 4), min_size=count * width, max_size=count * width))
+    raw = np.array(weights, np.float64).reshape(count, width)
+    return raw / raw.sum(axis=1, keepdims=True), np.array(labels, np.int64)
+
+
+def one_hot(predictions, classes):
+    return np.eye(classes)[predictions]
+
+
+def per_class_reference(name, predictions, labels, classes):
+    function = getattr(reference, f"{name}_score")
+    return function(labels, predictions, labels=range(classes), average=None, zero_division=np.nan)
+
+
+def same_figures(found, expected):
+    assert [figure is None for figure in found] == [bool(np.isnan(figure)) for figure in expected]
+    assert [f for f in found if f is not None] == CLOSE([f for f in expected if not np.isnan(f)])
+
+
+@given(splits())
+def test_accuracy_and_its_one_against_rest_form(split):
+    probabilities, labels = split
+    predictions = probabilities.argmax(axis=1)
+    score = metrics.accuracy(Params(), probabilities, labels)
+    assert score.value == CLOSE(reference.accuracy_score(labels, predictions))
+    expected = [
+        reference.accuracy_score(labels == index, predictions == index)
+        for index in range(probabilities.shape[1])
+    ]
+    assert score.per_class == CLOSE(tuple(expected))
+
+
+@given(splits())
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
+@pytest.mark.filterwarnings("ignore:A single label was found")
+def test_balanced_accuracy(split):
+    probabilities, labels = split
+    predictions = probabilities.argmax(axis=1)
+    score = metrics.balanced_accuracy(Params(), probabilities, labels)
+    assert score.value == CLOSE(reference.balanced_accuracy_score(labels, predictions))
+    same_figures(score.per_class, per_class_reference("recall", predictions, labels, probabilities.shape[1]))
+
+
+@pytest.mark.parametrize("params", [MACRO, WEIGHTED])
+@pytest.mark.parametrize("name", ["precision", "recall", "f1"])
+@given(split=splits())
+def test_averages_over_classes(name, params, split):
+    """Undefined figures of classes that occur count as 0, as scikit-learn does with a warning."""
+    probabilities, labels = split
+    predictions = probabilities.argmax(axis=1)
+    score = getattr(metrics, name)(params, probabilities, labels)
+    function = getattr(reference, f"{name}_score")
+    assert score.value == CLOSE(function(labels, predictions, average=params.average, zero_division=0))
+    same_figures(score.per_class, per_class_reference(name, predictions, labels, probabilities.shape[1]))
+    assert (None in score.per_class) == bool(score.undefined)
+
+
+@pytest.mark.parametrize("name", ["precision", "recall", "f1"])
+@given(split=splits(most=2))
+def test_two_classes_are_told_by_the_positive_one(name, split):
+    probabilities, labels = split
+    score = getattr(metrics, name)(AverageParams(), probabilities, labels)
+    function = getattr(reference, f"{name}_score")
+    expected = function(labels, probabilities.argmax(axis=1), zero_division=np.nan)
+    same_figures([score.value], [expected])
+    assert score.value == score.per_class[1]
+
+
+@pytest.mark.parametrize("name", ["precision", "recall", "f1"])
+@given(split=splits(least=3))
+def test_auto_is_macro_with_more_than_two_classes(name, split):
+    function = getattr(metrics, name)
+    assert function(AverageParams(), *split) == function(MACRO, *split)
+
+
+@given(splits(most=2))
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+def test_roc_auc_of_two_classes(split):
+    probabilities, labels = split
+    score = metrics.roc_auc(Params(), probabilities, labels)
+    same_figures([score.value], [reference.roc_auc_score(labels, probabilities[:, 1])])
+    assert score.per_class == (score.value, score.value)
+    assert (score.value is None) == bool(score.undefined)
+
+
+@given(splits(least=3))
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+def test_roc_auc_of_many_classes(split):
+    probabilities, labels = split
+    classes = range(probabilities.shape[1])
+    score = metrics.roc_auc(Params(), probabilities, labels)
+    expected = [reference.roc_auc_score(labels == index, probabilities[:, index]) for index in classes]
+    same_figures(score.per_class, expected)
+    same_figures([score.value], [np.mean(expected)])
+    if score.value is not None:
+        assert score.value == CLOSE(reference.roc_auc_score(labels, probabilities, multi_class="ovr"))
+
+
+def test_auc_counts_ties_as_half():
+    probabilities = np.array([[0.5, 0.5], [0.5, 0.5], [0.2, 0.8]])
+    assert metrics.roc_auc(Params(), probabilities, np.array([0, 1, 1])).value == 0.75
+
+
+def test_a_tie_goes_to_the_first_class():
+    assert metrics.accuracy(Params(), np.array([[0.5, 0.5]]), np.array([0])).value == 1.0
+
+
+def test_a_class_that_is_never_predicted_counts_as_nothing_and_is_named():
+    score = metrics.precision(AverageParams(), one_hot([0, 0, 1], 4), np.array([0, 2, 1]))
+    assert score.value == pytest.approx((0.5 + 1 + 0) / 3)
+    assert score.per_class == (0.5, 1.0, None, None)
+    assert score.undefined == (
+        "class 2 was never predicted and counts as 0 in the average, as in scikit-learn; "
+        "class 3 occurs neither among labels nor predictions and is left out of the average"
+    )
+
+
+def test_a_positive_class_that_is_never_predicted_has_no_precision():
+    score = metrics.precision(AverageParams(), one_hot([0, 0], 2), np.array([0, 1]))
+    assert score == Score(value=None, per_class=(0.5, None), undefined="class 1 was never predicted")
+
+
+def test_an_f1_of_zero_is_a_figure():
+    score = metrics.f1(AverageParams(), one_hot([0, 0], 2), np.array([0, 1]))
+    assert (score.value, score.undefined) == (0.0, "")
+
+
+def test_balanced_accuracy_leaves_out_absent_classes_and_says_so():
+    score = metrics.balanced_accuracy(Params(), one_hot([0, 1, 1], 4), np.array([0, 0, 1]))
+    assert (score.value, score.per_class) == (0.75, (0.5, 1.0, None, None))
+    assert score.undefined == "classes 2 and 3 have no images and are left out of the average"
+
+
+def test_auc_is_undefined_as_soon_as_one_class_is_absent_but_the_others_are_reported():
+    score = metrics.roc_auc(Params(), one_hot([0, 1, 1], 3), np.array([0, 1, 1]))
+    assert score.value is None
+    assert score.per_class == (1.0, 1.0, None)
+    assert score.undefined == "class 2 has no images, so the average is undefined"
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_auc_of_a_split_of_one_class(classes):
+    score = metrics.roc_auc(Params(), one_hot([0, 1], classes), np.array([1, 1]))
+    assert score == Score(value=None, per_class=(None,) * classes, undefined="all images are of class 1")
+
+
+@pytest.mark.parametrize("metric", metrics.METRICS, ids=lambda metric: metric.name)
+def test_a_split_without_images_has_no_figures(metric):
+    score = metric.score(metric.params(), np.empty((0, 3)), np.empty(0, np.int64))
+    assert score == Score(value=None, per_class=(None, None, None), undefined="there are no images")
+
+
+@pytest.mark.parametrize("metric", metrics.METRICS, ids=lambda metric: metric.name)
+def test_figures_are_plain_numbers_and_inputs_stay_as_they_are(metric):
+    rng = np.random.default_rng(0)
+    probabilities, labels = rng.dirichlet(np.ones(4), 50), rng.integers(0, 4, 50)
+    probabilities.flags.writeable = labels.flags.writeable = False
+    score = metric.score(metric.params(), probabilities, labels)
+    assert {type(figure) for figure in (score.value, *score.per_class)} == {float}
+
+
+def test_all_metrics_together_are_quick_enough_for_every_epoch():
+    """A generous bound for a busy machine; on a quiet core all take 5 ms, most of it roc_auc."""
+    rng = np.random.default_rng(0)
+    probabilities, labels = rng.dirichlet(np.ones(9), 10_000), rng.integers(0, 9, 10_000)
+    best = min(_seconds_for_all(probabilities, labels) for _ in range(5))
+    assert best < 0.15
+
+
+def _seconds_for_all(probabilities, labels):
+    begin = time.perf_counter()
+    for metric in metrics.METRICS:
+        metric.score(metric.params(), probabilities, labels)
+    return time.perf_counter() - begin
+
+
+def test_listing_the_metrics_imports_nothing_heavy():
+    code = (
+        "import sys, histoflow_plugins.metrics as m; m.histoflow_metrics(); "
+        "print([name for name in ('numpy', 'sklearn', 'torch') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,329 @@
+"""The page says what the run found, opens offline, and trusts no text that it is given."""
+
+import importlib.util
+import os
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from histoflow import Score
+from histoflow.errors import StorageError
+from histoflow.report import render_page, write_page
+from histoflow_plugins import html_report
+
+_spec = importlib.util.spec_from_file_location("report_example", Path(__file__).with_name("example.py"))
+example = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(example)
+
+VOID = {"meta", "img", "br", "link"}
+
+
+class Page(HTMLParser):
+    """Refuses tags that do not nest, and collects what the tests ask for."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.words, self.captions = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, tag):
+        return [attrs for found, attrs in self.tags if found == tag]
+
+
+@pytest.fixture
+def nine(tmp_path):
+    return example.nine_classes(tmp_path)
+
+
+@pytest.fixture
+def two(tmp_path):
+    return example.two_classes(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def nine_html(tmp_path_factory):
+    """Drawn once, for the tests that only read it."""
+    return render_page(example.nine_classes(tmp_path_factory.mktemp("nine")))
+
+
+@pytest.fixture(scope="module")
+def two_html(tmp_path_factory):
+    return render_page(example.two_classes(tmp_path_factory.mktemp("two")))
+
+
+def page_of(results, **changes):
+    return Page(render_page(replace(results, **changes)))
+
+
+def rows_of(html, caption):
+    """The cells of the table whose caption begins so."""
+    table = next(part for part in html.split("<table>")[1:] if re.search(rf"<caption>{caption}", part))
+    rows = re.findall(r"<tr.*?</tr>", table.split("</table>")[0], flags=re.S)
+    cells = [re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row, flags=re.S) for row in rows]
+    return [[re.sub(r"<.*?>", " ", cell).strip() for cell in row] for row in cells]
+
+
+@pytest.mark.parametrize("which", ["nine_html", "two_html"])
+def test_the_page_refers_to_nothing_outside(which, request):
+    html = request.getfixturevalue(which)
+    page = Page(html)
+    for tag, attrs in page.tags:
+        assert tag not in {"link", "script", "iframe", "object", "base"}
+        assert all(value.startswith("data:") for key, value in attrs.items() if key == "src")
+        assert all(value.startswith("#") for key, value in attrs.items() if key in {"href", "xlink:href"})
+    assert not re.search(r"https?:|url\(|@import", html)
+    policy = next(attrs for attrs in page.all("meta") if "http-equiv" in attrs)
+    assert "default-src 'none'" in policy["content"]
+
+
+@pytest.mark.parametrize("which", ["nine_html", "two_html"])
+def test_the_page_is_accessible(which, request):
+    page = Page(request.getfixturevalue(which))
+    assert page.all("html") == [{"lang": "en"}]
+    assert all(len(image["alt"]) > 20 for image in page.all("img"))
+    assert len(page.all("caption")) == len(page.all("table"))
+    headings = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
+    assert headings[0] == 1
+    assert all(after - before <= 1 for before, after in pairwise(headings))
+    assert headings.count(1) == 1
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert {link["href"][1:] for link in page.all("a")} <= set(ids)
+    assert len(ids) == len(set(ids))
+
+
+def test_what_can_overflow_scrolls_in_a_box_that_the_keyboard_reaches(nine_html):
+    boxes = re.findall(r'<div class="scroll"[^>]*tabindex="0"[^>]*>\s*<table>', nine_html)
+    assert len(boxes) == nine_html.count("<table>")
+
+
+def test_it_says_what_was_asked_and_on_which_data(nine_html):
+    text = Page(nine_html).text
+    for said in (
+        "colon tissue",
+        "Run 20261121-120000-colon-3f2a, 21 November 2026, 12:00 UTC",
+        "dataset tissue classes 9, images 2700, size 64, stain 0.4",
+        "architecture resnet depth 18, pretrained no, width 64",
+        "loss cross_entropy smoothing 0.1, weights none",
+        "best epoch 7 of 10, val_loss 0.312",
+        "2,709 (train 1,890, val 414, test 405)",
+        "64 × 64 px, 3 channels",
+        "train 30, val 6, test 6",
+        "5ac1f09e5ac1f09e",
+        "audit 2 findings",
+        "quarantine 2 images",
+        "opened once: evaluate, 21 November 2026, 12:04 UTC",
+        "CC BY 4.0",
+    ):
+        assert said in text
+
+
+def test_the_table_of_figures_holds_each_metric_overall_and_per_class(nine, nine_html):
+    _, heads, overall, *classes = rows_of(nine_html, "Each metric over 405 test images")
+    metrics = ["accuracy", "balanced accuracy", "precision", "recall", "f1", "roc auc"]
+    assert heads == ["class", *metrics, "train", "val", "test"]
+    assert overall == [
+        "overall",
+        *(f"{score.value:.3f}" for score in nine.metrics.values()),
+        "1,890",
+        "414",
+        "405",
+    ]
+    assert [row[0].split(maxsplit=1)[1] for row in classes] == list(example.NINE)
+    assert classes[7][1:] == [
+        *(f"{score.per_class[7]:.3f}" for score in nine.metrics.values()),
+        "210",
+        "46",
+        "45",
+    ]
+
+
+def test_the_table_of_classes_tells_what_became_of_their_images(two):
+    labels = np.array([0, 0, 0, 0, 1, 1])
+    probabilities = np.eye(2)[[0, 0, 0, 1, 1, 1]]
+    html = render_page(replace(two, labels=labels, probabilities=probabilities))
+    _, normal, tumor = rows_of(html, "What became of each class")
+    assert normal == ["normal", "4", "3", "75.0%", "3", "tumor (1, 25.0%)"]
+    assert tumor == ["tumor", "2", "2", "100.0%", "3", "–"]
+
+
+def test_findings_quarantine_configuration_and_plugins_are_listed(nine_html):
+    html = nine_html
+    assert rows_of(html, "What the audit found")[1] == [
+        "duplicates across splits",
+        "warning",
+        "3 images of train are also in val; the first is slides/P02/tile_0017.png",
+    ]
+    assert rows_of(html, "Images that were left out")[2] == [
+        "slides/P19/tile_0004.png",
+        "all pixels are white",
+    ]
+    assert rows_of(html, "The plugins that took part")[1] == ["tissue", "histoflow", "0.1.0"]
+    assert "architecture:\n  name: resnet\n  depth: 18\n  pretrained: false\n" in html
+    assert "histoflow train experiment.yaml" in html
+    assert "2.15.0" in html
+
+
+def test_a_long_quarantine_is_counted_but_not_listed_whole(nine):
+    images = [{"source": f"tile_{index}.png", "reason": "blank"} for index in range(1234)]
+    html = render_page(replace(nine, data={**nine.data, "quarantine": images}))
+    assert "1,234 images" in html
+    assert len(rows_of(html, "Images that were left out, and why. 1,184 more")) == 51
+
+
+def test_figures_follow_the_classes_and_the_history(nine_html, two_html):
+    assert [image["alt"].split(".")[0] for image in Page(nine_html).all("img")] == [
+        "Line chart of the loss over 10 epochs",
+        "Line chart of the validation metrics over 10 epochs",
+        "Confusion matrix of 9 classes",
+        "ROC curves",
+    ]
+    alts = [image["alt"] for image in Page(two_html).all("img")]
+    assert len(alts) == 2
+    assert alts[0].startswith("Confusion matrix of 2 classes. 202 of 240 images are right.")
+    assert re.fullmatch(r"ROC curves\. Area under the curve: tumor 0\.\d{3}\.", alts[1])
+
+
+def test_with_two_classes_it_says_whose_figure_the_overall_one_is(two_html):
+    assert "precision, recall, f1: the overall figure is that of tumor." in Page(two_html).text
+
+
+def test_an_undefined_figure_is_a_dash_with_its_reason(nine):
+    per_class = (None, *[0.5] * 8)
+    scores = {"precision": Score(value=None, per_class=per_class, undefined="class 0 was never predicted")}
+    html = render_page(replace(nine, metrics=scores))
+    assert [row[1] for row in rows_of(html, "Each metric")[2:5]] == ["–", "–", "0.500"]
+    assert "precision: class 0 was never predicted." in Page(html).text
+
+
+def test_a_metric_without_figures_per_class_and_beyond_one(nine):
+    html = render_page(replace(nine, metrics={"loss_in_euros": Score(value=12345.6)}))
+    assert [row[1] for row in rows_of(html, "Each metric")[1:4]] == ["loss in euros", "12,346", "–"]
+
+
+def test_a_split_of_one_class_has_no_roc_section(two):
+    labels = np.zeros_like(two.labels)
+    assert "ROC curves" not in page_of(two, labels=labels).text
+
+
+def test_it_doubts_figures_that_are_not_of_the_test_split(nine, nine_html):
+    assert "are not the test split" not in nine_html
+    page = page_of(nine, labels=nine.labels[:100], probabilities=nine.probabilities[:100])
+    assert "The 100 images scored here are not the test split of these data (405 images)" in page.text
+
+
+def openings(*models):
+    return {
+        "test_openings": [
+            {"time": f"2026-11-2{day}T12:00:00+00:00", "reason": f"look {day}", "model": model * 32}
+            for day, model in enumerate(models)
+        ]
+    }
+
+
+def test_it_warns_when_the_test_split_was_opened_for_several_models(two):
+    html = render_page(replace(two, run=openings("ab", "cd")))
+    assert "The test split was opened 2 times, for 2 models." in html
+    assert rows_of(html, "Each time")[2] == ["21 November 2026, 12:00 UTC", "look 1", "cd" * 8]
+
+
+def test_it_merely_notes_that_one_model_was_scored_again(two):
+    html = render_page(replace(two, run=openings("ab", "ab", "ab")))
+    assert "The test split was opened 3 times, always for this model." in html
+    assert 'class="alert"' not in html
+
+
+@pytest.mark.parametrize("part", ["run", "data"])
+def test_every_part_of_the_run_and_the_manifest_is_optional(nine, two, part):
+    whole = getattr(nine, part)
+    for key in whole:
+        page_of(two, **{part: {name: value for name, value in whole.items() if name != key}})
+    page_of(two, **{part: {}}, history=[], metrics={})
+
+
+def test_an_audit_that_found_nothing_differs_from_none(nine):
+    assert "Nothing found." in page_of(nine, data={**nine.data, "findings": []}).text
+    assert "holds no audit" in page_of(nine, data={}).text
+
+
+def test_a_history_of_one_epoch_with_little_in_it(nine):
+    assert "over 1 epoch." in page_of(nine, history=[{"epoch": 1, "train_loss": 1.0}]).all("img")[0]["alt"]
+
+
+EVIL = '<script>alert("x")</script>'
+
+
+def test_all_text_from_outside_is_escaped(nine):
+    data = {
+        **nine.data,
+        "classes": [EVIL, *example.NINE[1:]],
+        "licence": EVIL,
+        "quarantine": [{"source": EVIL, "reason": EVIL}],
+        "findings": [{"check": EVIL, "severity": EVIL, "message": EVIL}],
+    }
+    run = {
+        **nine.run,
+        "name": EVIL,
+        "id": EVIL,
+        "created": EVIL,
+        "experiment": {"dataset": {"name": EVIL, "path": EVIL}},
+        "environment": {EVIL: EVIL},
+        "plugins": [{"plugin": EVIL, "package": EVIL, "version": EVIL}],
+    }
+    html = render_page(replace(nine, run=run, data=data, metrics={EVIL: Score(value=None, undefined=EVIL)}))
+    assert Page(html).all("script") == []
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_writing_names_the_page_and_replaces_the_old_one(nine, tmp_path):
+    (tmp_path / "report.html").write_text("old")
+    path = write_page(nine)
+    assert path == tmp_path / "report.html"
+    assert path.read_text(encoding="utf-8") == render_page(nine)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_failure_leaves_the_old_page_and_nothing_else(failing, two, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "report.html").write_text("old")
+    monkeypatch.setattr(*((os, "fsync") if failing == "fsync" else (Path, "replace")), fail)
+    with pytest.raises(StorageError, match=r"No room to write .*report\.html"):
+        write_page(two)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert (tmp_path / "report.html").read_text() == "old"
+
+
+def test_names_that_are_not_text_do_not_stop_the_report(two):
+    data = {**two.data, "quarantine": [{"source": "tile_\udcff.png", "reason": "unreadable"}]}
+    assert "tile_?.png" in write_page(replace(two, data=data)).read_text(encoding="utf-8")
+
+
+def test_the_reporter_writes_the_page(two, tmp_path):
+    (html,) = html_report.histoflow_reporters()
+    assert html.write(html.params(), two) == [tmp_path / "report.html"]
