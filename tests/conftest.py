@@ -9,8 +9,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
 import httpx
 import pytest
+from hypothesis import settings
+
+# A busy machine is not a slow function; and two test processes share the cores, not fight for them.
+settings.register_profile("histoflow", deadline=None)
+settings.load_profile("histoflow")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -66,7 +73,6 @@ def cli_environment(prefect_server: str, home: Path) -> dict[str, str]:
         "HISTOFLOW_HOME": str(home),
         "PREFECT_API_URL": prefect_server,
         "PREFECT_HOME": str(home / "prefect"),
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "",
         "COLUMNS": "200",
         "NO_COLOR": "1",
     }

@@ -6,12 +6,12 @@ from typing import Any
 
 import jsonschema
 import pytest
-from support import small_experiment
 
 from histoflow import recipes
 from histoflow.components import DataInfo
 from histoflow.errors import ExperimentError, Problem, UserError
 from histoflow.experiment import Experiment, json_schema, load, parse
+from support import small_experiment
 
 TISSUE = {"dataset": "tissue"}
 
@@ -118,7 +118,11 @@ def test_a_mistake_is_told_with_what_is_allowed_and_what_was_given(
 @pytest.mark.parametrize(
     ("fields", "path", "message"),
     [
-        ({"loss": "bce"}, "loss", "the loss 'bce' is for binary tasks, and data set 'tissue' is multiclass with 9"),
+        (
+            {"loss": "bce"},
+            "loss",
+            "the loss 'bce' is for binary tasks, and data set 'tissue' is multiclass with 9",
+        ),
         (
             {"training": {"monitor": "val_f1"}, "metrics": ["accuracy"]},
             "training.monitor",
@@ -139,7 +143,9 @@ def test_a_mistake_is_told_with_what_is_allowed_and_what_was_given(
         ({"dataset": {"name": "medmnist", "subset": "chestmnist"}}, "dataset.subset", "several labels each"),
     ],
 )
-def test_fields_that_contradict_each_other_are_refused(fields: dict[str, Any], path: str, message: str) -> None:
+def test_fields_that_contradict_each_other_are_refused(
+    fields: dict[str, Any], path: str, message: str
+) -> None:
     (problem,) = problems(**fields)
     assert problem.path == path
     assert message in problem.message

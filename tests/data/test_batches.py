@@ -68,9 +68,7 @@ def test_an_epoch_shows_every_training_image_once(store: PackedStore) -> None:
     stored = torch.cat([images for images, _ in EvalBatches(train, PIXELS, 16)])
     assert len(batches(store)) == 4
     assert [len(labels) for _, labels in batches(store).epoch(1)] == [16, 16, 16, 6]
-    assert torch.equal(
-        torch.unique(seen.flatten(1), dim=0), torch.unique(stored.flatten(1), dim=0)
-    )
+    assert torch.equal(torch.unique(seen.flatten(1), dim=0), torch.unique(stored.flatten(1), dim=0))
 
 
 def test_pixels_are_scaled_to_one_and_normalised_channel_by_channel(store: PackedStore) -> None:

@@ -138,8 +138,16 @@ def test_preprocessing_steps_run_in_their_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("made", "facts", "message"),
     [
-        (samples(read=lambda index: np.zeros((8 + index, 8, 3), np.uint8)), Facts(), "one size after preproc"),
-        (samples(read=lambda index: np.zeros((8, 8, 3))), Facts(), "must be an array H×W×C of uint8. Got float64"),
+        (
+            samples(read=lambda index: np.zeros((8 + index, 8, 3), np.uint8)),
+            Facts(),
+            "one size after preproc",
+        ),
+        (
+            samples(read=lambda index: np.zeros((8, 8, 3))),
+            Facts(),
+            "must be an array H×W×C of uint8. Got float64",
+        ),
         (samples(read=lambda index: "pixels"), Facts(), "must be an array H×W×C of uint8. Got str"),
         (samples(), Facts(classes=("a", "b")), "contradict their data set's facts: classes is"),
         (samples(), Facts(task="multiclass"), "task is binary, stated was multiclass"),
@@ -166,7 +174,12 @@ def test_data_that_cannot_be_packed_are_refused_and_nothing_is_left(
 def test_groups_and_copies_across_official_splits_are_found(tmp_path: Path) -> None:
     pixels = images(9)
     rows = [
-        Row(label=index % 2, source=str(index), split=split, group="slide-1" if index < 4 else f"slide-{index}")
+        Row(
+            label=index % 2,
+            source=str(index),
+            split=split,
+            group="slide-1" if index < 4 else f"slide-{index}",
+        )
         for index, split in enumerate(("train", "val", "test") * 3)
     ]
     made = Samples(classes=("no", "yes"), rows=rows, read=lambda index: pixels[0 if index == 8 else index])

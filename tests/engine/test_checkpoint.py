@@ -24,7 +24,9 @@ SCHEDULERS = {
 
 def trainee(width: int = 3, scheduler: str = "step", seed: int = 0) -> Trainee:
     torch.manual_seed(seed)
-    model = nn.Sequential(nn.Conv2d(1, width, 3), nn.BatchNorm2d(width), nn.Flatten(), nn.Linear(4 * width, 2))
+    model = nn.Sequential(
+        nn.Conv2d(1, width, 3), nn.BatchNorm2d(width), nn.Flatten(), nn.Linear(4 * width, 2)
+    )
     optimizer = torch.optim.Adam(model.parameters())
     return Trainee(model, nn.CrossEntropyLoss(), optimizer, SCHEDULERS[scheduler](optimizer))
 

@@ -97,7 +97,9 @@ def test_its_driver_stops_it_by_not_asking_for_more() -> None:
 
 
 def test_each_epoch_tells_what_it_came_to() -> None:
-    first, second, third = fit(trainee(), Made(), lambda _: {"val_loss": 0.5, "val_auc": None}, seed=0, epochs=3)
+    first, second, third = fit(
+        trainee(), Made(), lambda _: {"val_loss": 0.5, "val_auc": None}, seed=0, epochs=3
+    )
     assert isinstance(first, Epoch)
     assert [first.lr, second.lr, third.lr] == [0.01, 0.01, 0.005]
     assert second.images_per_second == pytest.approx(19 / second.seconds)

@@ -1,0 +1,269 @@
+"""The command line as a person types it: what it prints, and how it exits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import Cli
+
+from histoflow.files import digest_of_file
+
+EXPERIMENT = """
+name: small
+dataset: {name: tissue, classes: 2, size: 32, images: 180, slides: 15}
+augment: [flips, right_angles]
+architecture: {name: cnn, widths: [8, 16]}
+training: {epochs: 3, batch_size: 32, device: cpu}
+metrics: [accuracy, roc_auc]
+seed: 7
+"""
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> str:
+    path = tmp_path / "small.yaml"
+    path.write_text(EXPERIMENT)
+    return str(path)
+
+
+def the_run(home: Path) -> Path:
+    (run,) = (home / "runs").iterdir()
+    return run
+
+
+def best_weights(run: Path) -> str:
+    best = json.loads((run / "checkpoints" / "best.json").read_text())["folder"]
+    return digest_of_file(run / "checkpoints" / best / "weights.safetensors")
+
+
+# ── Running ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_train_evaluate_and_runs_work_against_a_prefect_server(cli: Cli, home: Path, experiment: str) -> None:
+    trained = cli("train", experiment)
+    assert trained.returncode == 0, trained.stderr
+    assert "Epoch 3/3" in trained.stdout
+    assert "overall" in trained.stdout
+    run = the_run(home)
+    assert str(run / "report.html") in trained.stdout
+    assert (run / "report.html").is_file()
+
+    evaluated = cli("evaluate", "latest", "--reason", "a second look")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert "opened 2 times" in evaluated.stdout
+    openings = json.loads((run / "openings.json").read_text())
+    assert [opening["reason"] for opening in openings] == ["end of training", "a second look"]
+
+    (row,) = json.loads(cli("runs", "--json").stdout)
+    assert (row["id"], row["state"], row["epochs"]) == (run.name, "evaluated", 3)
+    assert set(row["test"]) == {"accuracy", "roc_auc"}
+    assert run.name in cli("runs").stdout
+
+
+def test_a_run_works_without_any_server(cli: Cli, home: Path, experiment: str) -> None:
+    done = cli("train", experiment, "--set", "training.epochs=1", PREFECT_API_URL="")
+    assert done.returncode == 0, done.stderr
+    assert (the_run(home) / "report.html").is_file()
+
+
+def test_a_run_killed_in_mid_training_goes_on_to_the_very_same_weights(
+    cli: Cli, cli_environment: dict[str, str], home: Path, experiment: str, tmp_path: Path
+) -> None:
+    settings = ("train", experiment, "--set", "training.epochs=8")
+    with started(settings, cli_environment) as process:
+        _wait_for(lambda: list(home.glob("runs/*/checkpoints/last.json")), process)
+        process.send_signal(signal.SIGKILL)
+    run = the_run(home)
+    assert json.loads((run / "run.json").read_text())["state"] == "training", (
+        "killed too late to prove anything"
+    )
+    assert "interrupted" in cli("runs").stdout
+
+    resumed = cli("train", "--resume", run.name)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "Going on after epoch" in resumed.stdout
+
+    other_home = tmp_path / "undisturbed"
+    assert cli(*settings, HISTOFLOW_HOME=str(other_home)).returncode == 0
+    assert best_weights(run) == best_weights(the_run(other_home))
+    assert not list(run.rglob(".epoch-*")), "nothing half-written is left"
+
+
+def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(
+    cli_environment: dict[str, str], home: Path, experiment: str
+) -> None:
+    with started(("train", experiment, "--set", "training.epochs=500"), cli_environment) as process:
+        _wait_for(lambda: list(home.glob("runs/*/checkpoints/last.json")), process)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"histoflow train --resume {the_run(home).name}" in errors
+    assert "Traceback" not in errors
+
+
+@contextmanager
+def started(arguments: tuple[str, ...], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """The command line in the background; gone, whatever happens, when the block ends."""
+    command = [sys.executable, "-m", "histoflow_flows.cli", *arguments]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, "the process ended by itself"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+# ── Looking ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_plugins_lists_every_component_as_data_and_as_a_table(cli: Cli) -> None:
+    entries = json.loads(cli("plugins", "--json").stdout)
+    found = {(entry["kind"], entry["name"]): entry for entry in entries}
+    assert found["architecture", "resnet"]["status"] == "ok"
+    assert found["architecture", "resnet"]["package"] == "histoflow"
+    assert {"summary", "version", "plugin"} <= set(found["loss", "focal"])
+    assert "densenet121" in cli("plugins").stdout
+
+
+def test_plugins_show_prints_parameters_with_type_default_and_bounds(cli: Cli) -> None:
+    shown = json.loads(cli("plugins", "show", "optimizer", "adam", "--json").stdout)
+    lr = next(parameter for parameter in shown["parameters"] if parameter["name"] == "lr")
+    assert (lr["type"], lr["default"], lr["bounds"]) == ("number", 0.001, "> 0, ≤ 100")
+    assert lr["description"]
+    assert "one of 18, 34, 50" in cli("plugins", "show", "architecture", "resnet").stdout
+
+
+def test_check_says_what_is_valid_and_lists_what_is_not(cli: Cli, experiment: str) -> None:
+    assert cli("check", "demo").returncode == 0
+    bad = cli("check", experiment, "--set", "loss.name=fokal", "--set", "training.epochs=0")
+    assert bad.returncode == 2
+    assert "2 mistakes" in bad.stderr
+    assert "Did you mean 'focal'?" in bad.stderr
+    assert "training.epochs: must be greater than or equal to 1. Got 0." in bad.stderr
+
+
+def test_recipes_are_listed_and_printed(cli: Cli) -> None:
+    assert cli("recipes").stdout.split() == ["demo", "pathmnist-resnet18"]
+    assert "name: demo" in cli("recipes", "demo").stdout
+
+
+def test_the_schema_is_json(cli: Cli) -> None:
+    assert json.loads(cli("schema").stdout)["title"] == "histoflow experiment"
+
+
+def test_home_prints_the_folder_and_its_sizes(cli: Cli, home: Path) -> None:
+    shown = cli("home").stdout
+    assert shown.startswith(str(home))
+    assert "data/packed" in shown
+
+
+def test_no_runs_yet_tells_how_to_begin(cli: Cli) -> None:
+    assert "histoflow train demo" in cli("runs").stdout
+    assert json.loads(cli("runs", "--json").stdout) == []
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["train"], ["evaluate"], ["runs"], ["plugins"], ["plugins", "show"], ["check"], ["home"]]
+)
+def test_every_command_explains_itself(cli: Cli, command: list[str]) -> None:
+    done = cli(*command, "--help")
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+
+
+# ── Bad input ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train",), "Name one experiment"),
+        (("train", "demo", "--resume", "latest"), "Name one experiment"),
+        (("train", "dmo"), "Did you mean 'demo'?"),
+        (("train", "demo", "--set", "training.epochs"), "must look like training.epochs=3"),
+        (("train", "demo", "--set", "training.device=cuda:7"), "torch sees"),
+        (("train", "--resume", "nothing"), "There is no run 'nothing'"),
+        (("evaluate", "nothing"), "There is no run 'nothing'"),
+        (("plugins", "show", "colour", "red"), "The kind must be one of dataset,"),
+        (("plugins", "show", "loss", "fokal"), "Did you mean 'focal'?"),
+        (("recipes", "nothing"), "must be one of demo,"),
+        (("nothing",), "No such command"),
+    ],
+)
+def test_the_users_mistakes_exit_2_with_one_message(
+    cli: Cli, arguments: tuple[str, ...], message: str
+) -> None:
+    small = ("--set", "dataset.images=180", "--set", "dataset.size=16") if "demo" in arguments else ()
+    done = cli(*arguments, *small)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_home_that_cannot_be_written_exits_2(cli: Cli, tmp_path: Path, experiment: str) -> None:
+    (tmp_path / "file").write_text("")
+    done = cli("train", experiment, HISTOFLOW_HOME=str(tmp_path / "file"))
+    assert done.returncode == 2
+    assert "Set HISTOFLOW_HOME to a folder" in done.stderr
+
+
+def test_a_full_disk_exits_1_and_leaves_nothing_half_written(
+    cli_environment: dict[str, str], home: Path, experiment: str
+) -> None:
+    done = subprocess.run(
+        [
+            "bash",
+            "-c",
+            f"ulimit -f 64; trap '' XFSZ; exec {sys.executable} -m histoflow_flows.cli train {experiment}",
+        ],
+        env=cli_environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "No room to write" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in (home / "data" / "packed").iterdir() if path.is_dir()] == []
+
+
+def test_a_damaged_checkpoint_and_a_run_of_a_later_schema_exit_2(
+    cli: Cli, home: Path, experiment: str
+) -> None:
+    assert cli("train", experiment, "--set", "training.epochs=1").returncode == 0
+    run = the_run(home)
+    weights = next(run.glob("checkpoints/*/weights.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x00\x00")
+    damaged = cli("evaluate", "latest")
+    assert (damaged.returncode, "was changed after it was written" in damaged.stderr) == (2, True)
+
+    record = run / "run.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"schema_version": 99}))
+    newer = cli("evaluate", "latest")
+    assert (newer.returncode, "made by a newer histoflow" in newer.stderr) == (2, True)
+    assert "unreadable" in cli("runs").stdout
+
+
+def test_debug_shows_the_traceback(cli: Cli) -> None:
+    assert "Traceback" in cli("--debug", "check", "nothing").stderr
+
+
+def test_the_environment_of_the_tests_is_not_touched(home: Path) -> None:
+    assert os.environ["HISTOFLOW_HOME"] == str(home)

@@ -1,0 +1,228 @@
+"""The stages of a run, driven as a notebook would drive them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from histoflow import home as homes
+from histoflow import stages
+from histoflow.engine import checkpoint
+from histoflow.errors import CheckpointError, DataError, ExperimentError, RunError
+from histoflow.experiment import Experiment, parse
+from histoflow.runs import Run
+from histoflow.training import best_epoch
+from support import small_experiment
+
+
+def prepared(experiment: Experiment, run_id: str = "run") -> tuple[Run, stages.Packed]:
+    run = stages.start(experiment, run_id)
+    return run, stages.preprocess(experiment, stages.fetch(experiment))
+
+
+def trained(experiment: Experiment, run_id: str = "run") -> Run:
+    run, packed = prepared(experiment, run_id)
+    stages.train(experiment, packed, run)
+    return run
+
+
+def weights(run: Run, which: checkpoint.Which = "last") -> str:
+    found = checkpoint.find(run.checkpoints, which)
+    assert found is not None
+    return found.model_hash
+
+
+def test_a_whole_run_leaves_its_record_checkpoints_figures_and_report() -> None:
+    experiment = small_experiment()
+    run, packed = prepared(experiment)
+    ended = stages.train(experiment, packed, run)
+    evaluated = stages.evaluate(run)
+    (report,) = stages.report(run)
+
+    assert ended.epochs == 3
+    assert ended.stopped == "all 3 epochs trained"
+    record = run.read()
+    assert record.state == "evaluated"
+    assert record.data_fingerprint == packed.fingerprint
+    assert record.best == ended.best
+    assert {plugin["plugin"] for plugin in record.plugins} >= {"tissue", "cnn", "losses"}
+    assert parse(record.experiment) == experiment
+    assert [entry["epoch"] for entry in run.history()] == [1, 2, 3]
+    assert set(run.history()[0]) >= {"train_loss", "val_loss", "val_accuracy", "lr", "images_per_second"}
+    assert evaluated.metrics == json.loads((run.folder / "metrics.json").read_text())
+    assert set(evaluated.metrics["scores"]) == {"accuracy", "roc_auc"}
+    assert report == run.folder / "report.html"
+    assert "accuracy" in report.read_text()
+
+
+def test_the_figures_follow_from_the_predictions_that_are_kept() -> None:
+    run = trained(small_experiment())
+    evaluated = stages.evaluate(run)
+    with np.load(run.folder / "predictions.npz") as kept:
+        right = kept["probabilities"].argmax(axis=1) == kept["labels"]
+    assert evaluated.metrics["scores"]["accuracy"]["value"] == pytest.approx(right.mean())
+    assert evaluated.metrics["images"] == len(right)
+
+
+def test_training_is_the_same_every_time() -> None:
+    assert weights(trained(small_experiment(), "one")) == weights(trained(small_experiment(), "two"))
+
+
+def test_another_seed_gives_other_weights() -> None:
+    assert weights(trained(small_experiment(), "one")) != weights(trained(small_experiment(seed=8), "two"))
+
+
+@pytest.mark.parametrize("scheduler", ["step", "one_cycle", "cosine"])
+def test_a_run_stopped_between_epochs_goes_on_to_the_same_weights(scheduler: str) -> None:
+    experiment = small_experiment(scheduler=scheduler)
+    undisturbed = trained(experiment, "undisturbed")
+
+    run, packed = prepared(experiment, "stopped")
+    with pytest.MonkeyPatch.context() as patch:
+        _stop_after(patch, saves=2)
+        with pytest.raises(KeyboardInterrupt):
+            stages.train(experiment, packed, run)
+    assert run.read().state == "training"
+    assert len(run.history()) == 1
+    ended = stages.train(experiment, packed, run)
+
+    assert ended.epochs == 3
+    assert weights(run) == weights(undisturbed)
+    assert weights(run, "best") == weights(undisturbed, "best")
+
+
+def _stop_after(patch: pytest.MonkeyPatch, saves: int) -> None:
+    """Interrupt as Ctrl-C would, in the moment after a checkpoint was written."""
+    from histoflow import training
+
+    save = checkpoint.save
+    calls = []
+
+    def save_then_stop(*arguments: object, **named: object) -> None:
+        save(*arguments, **named)  # type: ignore[arg-type]
+        calls.append(1)
+        if len(calls) == saves:
+            raise KeyboardInterrupt
+
+    patch.setattr(training.checkpoint, "save", save_then_stop)
+
+
+def test_patience_ends_training_and_the_best_epoch_is_kept() -> None:
+    experiment = small_experiment(
+        training={"epochs": 30, "patience": 2, "batch_size": 64, "device": "cpu"},
+        optimizer={"name": "sgd", "lr": 1.0, "momentum": 0.9},
+    )
+    run, packed = prepared(experiment)
+    ended = stages.train(experiment, packed, run)
+    assert ended.stopped == "no better val_loss for 2 epochs"
+    assert ended.best["epoch"] == ended.epochs - 2
+    assert stages.train(experiment, packed, run).epochs == ended.epochs, "going on trains no further"
+
+
+@pytest.mark.parametrize(
+    ("values", "higher", "best"),
+    [
+        ([3.0, 1.0, 2.0], False, 2),
+        ([3.0, 1.0, 3.0], True, 1),
+        ([None, 2.0, None], True, 2),
+        ([None, None], True, 2),
+    ],
+)
+def test_the_best_epoch_is_the_first_with_the_best_figure(
+    values: list[float | None], higher: bool, best: int
+) -> None:
+    history = [{"epoch": index, "val_x": value} for index, value in enumerate(values, start=1)]
+    assert best_epoch(history, "val_x", higher) == best
+
+
+def test_every_opening_of_the_test_split_is_recorded_and_going_on_opens_it_no_more() -> None:
+    run = trained(small_experiment())
+    assert run.openings() == []
+    stages.evaluate(run, reason="first look")
+    stages.evaluate(run, reason="not needed", again=False)
+    assert [opening["reason"] for opening in run.openings()] == ["first look"]
+    stages.evaluate(run, reason="second look")
+    assert [opening["reason"] for opening in run.openings()] == ["first look", "second look"]
+    assert run.openings()[0]["model"] == weights(run, "best")
+
+
+def test_training_never_reads_the_test_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = small_experiment()
+    run, packed = prepared(experiment)
+    for path in (packed.folder / "test").iterdir():
+        path.unlink()
+    assert stages.train(experiment, packed, run).epochs == 3
+
+
+def test_packed_data_are_shared_by_runs_with_other_training() -> None:
+    first = prepared(small_experiment(), "one")[1]
+    second = prepared(small_experiment(loss="focal", seed=3), "two")[1]
+    third = prepared(small_experiment(preprocess=[{"name": "resize", "size": 24}]), "three")[1]
+    assert first == second
+    assert third.fingerprint != first.fingerprint
+    assert len([path for path in homes.packed().iterdir() if path.is_dir()]) == 2
+
+
+def test_a_damaged_checkpoint_is_refused_by_training_and_evaluation() -> None:
+    experiment = small_experiment()
+    run, packed = prepared(experiment)
+    stages.train(experiment, packed, run)
+    for path in run.checkpoints.glob("*/weights.safetensors"):
+        path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors is missing or was changed"):
+        stages.train(experiment, packed, run)
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors is missing or was changed"):
+        stages.evaluate(run)
+    assert run.openings() == [], "the seal stays closed for a model that cannot be used"
+
+
+def test_changed_test_data_are_refused() -> None:
+    run = trained(small_experiment())
+    labels = next(homes.packed().glob("*/test/labels.npy"))
+    labels.write_bytes(labels.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(DataError, match="is damaged: its hash"):
+        stages.evaluate(run)
+
+
+def test_a_run_is_worked_on_by_one_process_at_a_time() -> None:
+    experiment = small_experiment()
+    run, packed = prepared(experiment)
+    with Run(run.folder).lock(), pytest.raises(RunError, match="being worked on by another process"):
+        stages.train(experiment, packed, run)
+
+
+def test_what_is_out_of_order_is_told_with_the_next_step() -> None:
+    run = stages.start(small_experiment(), "fresh")
+    with pytest.raises(CheckpointError, match="no checkpoint to evaluate.*histoflow train --resume fresh"):
+        stages.evaluate(run)
+    with pytest.raises(RunError, match="has not been evaluated.*histoflow evaluate fresh"):
+        stages.report(run)
+
+
+def test_a_run_goes_on_only_with_its_own_experiment() -> None:
+    stages.start(small_experiment(), "mine")
+    with pytest.raises(RunError, match="Run mine is of another experiment"):
+        stages.start(small_experiment(seed=1), "mine")
+
+
+def test_data_that_turn_out_not_to_fit_the_network_stop_the_run_before_training(tmp_path: Path) -> None:
+    from PIL import Image
+
+    chance = np.random.default_rng(0)
+    for index in range(40):
+        path = tmp_path / ("a" if index % 2 else "b") / f"{index}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(chance.integers(0, 256, (12, 12, 3), np.uint8)).save(path)
+    experiment = parse(
+        {
+            "dataset": {"name": "image_folder", "path": str(tmp_path)},
+            "architecture": "cnn5",
+            "split": {"val": 0.3, "test": 0.3},
+        }
+    )
+    run, packed = prepared(experiment)
+    with pytest.raises(ExperimentError, match="32×32 pixels or more. Got 12×12"):
+        stages.train(experiment, packed, run)
