@@ -6,7 +6,17 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from histoflow.components import Architecture, DataInfo, Dataset, Facts, Loss, Metric, Task, Transform
+from histoflow.components import (
+    FIELD_KINDS,
+    Architecture,
+    DataInfo,
+    Dataset,
+    Facts,
+    Loss,
+    Metric,
+    Task,
+    Transform,
+)
 from histoflow.errors import DataError, Problem
 from histoflow.registry import Registry
 
@@ -84,7 +94,8 @@ def _before_packing(experiment: Experiment, registry: Registry) -> tuple[_Situat
     try:
         size, channels = _shape_after(experiment, registry, facts)
     except (DataError, ValueError) as error:
-        problems.append(Problem("preprocess", str(error)))
+        if facts.size is not None:  # else the step may only have disliked the sizes it was tried with
+            problems.append(Problem("preprocess", str(error)))
     return _Situation(experiment, registry, facts.task, facts.classes, size, channels), problems
 
 
@@ -192,9 +203,8 @@ _CHECKS: tuple[tuple[frozenset[str], Callable[[_Situation], Iterator[Problem]]],
     (frozenset({"dataset", "loss"}), _loss_fits_task),
     (frozenset({"dataset", "metrics"}), _metrics_fit_task),
     (frozenset({"dataset", "preprocess", "architecture"}), _size_fits_network),
-    (frozenset({"dataset", "preprocess"}), _complaints("dataset", Dataset)),
-    (frozenset({"dataset", "preprocess", "architecture"}), _complaints("architecture", Architecture)),
-    (frozenset({"dataset", "preprocess", "loss"}), _complaints("loss", Loss)),
-    (frozenset({"dataset", "preprocess", "augment"}), _complaints("augment", Transform)),
-    (frozenset({"dataset", "preprocess", "metrics"}), _complaints("metrics", Metric)),
+    *(
+        (frozenset({"dataset", "preprocess", field}), _complaints(field, kind))
+        for field, kind in FIELD_KINDS.items()
+    ),
 )

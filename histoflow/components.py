@@ -229,6 +229,8 @@ class Architecture(Component[P]):
     build: Callable[[P, DataInfo, int], nn.Module]
     min_size: int | Callable[[P], int] = 1
     """The smallest image side that the network can take."""
+    skeleton: Callable[[P, DataInfo, int], nn.Module] | None = None
+    """``build`` without fetching pretrained weights, for when saved ones will be put in."""
 
     def smallest_side(self, params: P) -> int:
         return self.min_size if isinstance(self.min_size, int) else self.min_size(params)
@@ -303,3 +305,16 @@ KINDS: tuple[type[Component[Any]], ...] = (
     Scheduler,
     Reporter,
 )
+
+FIELD_KINDS: Mapping[str, type[Component[Any]]] = {
+    "dataset": Dataset,
+    "preprocess": Transform,
+    "augment": Transform,
+    "architecture": Architecture,
+    "loss": Loss,
+    "optimizer": Optimizer,
+    "scheduler": Scheduler,
+    "metrics": Metric,
+    "reports": Reporter,
+}
+"""Which kind of component each field of an experiment names."""

@@ -31,7 +31,7 @@ def evaluate_run(experiment: Experiment, run: Run, reason: str, registry: Regist
         )
     store = _store_of(run)
     workshop = Workshop(experiment, registry, store.manifest, choose_device(experiment.training.device))
-    model = workshop.model()
+    model = workshop.model(weights_follow=True)
     checkpoint.load_weights(best, model)
     store.verify(["test"])
     run.record_opening(reason, best.model_hash)

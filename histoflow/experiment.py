@@ -28,18 +28,7 @@ from histoflow import registry as plugins
 from histoflow._crosschecks import cross_check
 from histoflow._overrides import apply_override
 from histoflow._problems import Place, problems_of
-from histoflow.components import (
-    Architecture,
-    Component,
-    Dataset,
-    Loss,
-    Metric,
-    Optimizer,
-    Params,
-    Reporter,
-    Scheduler,
-    Transform,
-)
+from histoflow.components import FIELD_KINDS, Component, Params, Transform
 from histoflow.errors import ExperimentError, Problem
 from histoflow.registry import Registry
 
@@ -129,20 +118,6 @@ class Experiment(Settings):
         return self.model_dump(mode="json")
 
 
-FIELD_KINDS: Mapping[str, type[Component[Any]]] = {
-    "dataset": Dataset,
-    "preprocess": Transform,
-    "augment": Transform,
-    "architecture": Architecture,
-    "loss": Loss,
-    "optimizer": Optimizer,
-    "scheduler": Scheduler,
-    "metrics": Metric,
-    "reports": Reporter,
-}
-"""Which kind of component each field of an experiment names."""
-
-
 # ── The model over the installed plugins ────────────────────────────────────────────────────────
 
 
@@ -171,25 +146,33 @@ def _candidates(registry: Registry, field: str) -> dict[str, Component[Any]]:
 def _choice_of(
     kind: type[Component[Any]], candidates: Mapping[str, Component[Any]], registry: Registry
 ) -> Any:
-    def expand(value: Any) -> Any:
-        """A bare string is a name; an unknown name is refused here, where the reason is known."""
+    def choose(value: Any) -> Any:
+        """A bare string is a name; what names no candidate is refused here, where the reason is known."""
         if isinstance(value, BaseModel):
             value = value.model_dump()
         chosen = {"name": value} if isinstance(value, str) else value
-        if not isinstance(chosen, Mapping):
-            raise ValueError(f"must be the name of one of the {kind.plural}, or a mapping with 'name'. Got {value!r}")  # noqa: TRY004
-        if not isinstance(chosen.get("name"), str):
-            raise ValueError(f"must have a 'name', one of {', '.join(candidates)}. Got {value!r}")  # noqa: TRY004
-        if chosen["name"] not in candidates:
-            raise ValueError(registry.explain_absence(kind, chosen["name"], candidates))
+        complaint = _complaint(chosen, kind, candidates, registry)
+        if complaint:
+            raise ValueError(complaint)
         return chosen
 
     variants = [_variant(component) for component in candidates.values()]
     if not variants:
-        return Annotated[Choice, BeforeValidator(expand)]
+        return Annotated[Choice, BeforeValidator(choose)]
     if len(variants) == 1:
-        return Annotated[variants[0], BeforeValidator(expand)]
-    return Annotated[reduce(or_, variants), Discriminator("name"), BeforeValidator(expand)]
+        return Annotated[variants[0], BeforeValidator(choose)]
+    return Annotated[reduce(or_, variants), Discriminator("name"), BeforeValidator(choose)]
+
+
+def _complaint(
+    chosen: Any, kind: type[Component[Any]], candidates: Mapping[str, Component[Any]], registry: Registry
+) -> str | None:
+    if not isinstance(chosen, Mapping):
+        return f"must be the name of one of the {kind.plural}, or a mapping with 'name'. Got {chosen!r}"
+    name = chosen.get("name")
+    if not isinstance(name, str):
+        return f"must have a 'name', one of {', '.join(candidates)}. Got {dict(chosen)!r}"
+    return None if name in candidates else registry.explain_absence(kind, name, candidates)
 
 
 def _variant(component: Component[Any]) -> type[Choice]:

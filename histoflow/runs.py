@@ -11,7 +11,6 @@ report.html
 
 from __future__ import annotations
 
-import io
 import os
 import platform
 import secrets
@@ -28,8 +27,9 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
 from histoflow import __version__, files
+from histoflow.components import FIELD_KINDS
 from histoflow.errors import RunError
-from histoflow.experiment import FIELD_KINDS, Experiment
+from histoflow.experiment import Experiment
 from histoflow.registry import Registry
 
 SCHEMA = 1
@@ -151,7 +151,7 @@ def create(home: Path, run_id: str, experiment: Experiment, registry: Registry) 
     )
     with files.atomic_folder(folder) as temporary:
         files.write_json(temporary / "run.json", record.model_dump(mode="json"))
-        files.write_text(temporary / "experiment.yaml", to_yaml(record.experiment))
+        files.write_text(temporary / "experiment.yaml", files.yaml_of(record.experiment))
     return Run(folder)
 
 
@@ -215,14 +215,3 @@ def _plugins_of(experiment: Experiment, registry: Registry) -> list[dict[str, st
         {"plugin": provider.plugin, "package": provider.package, "version": provider.version}
         for provider in sorted(providers, key=lambda provider: (provider.package, provider.plugin))
     ]
-
-
-def to_yaml(data: dict[str, Any]) -> str:
-    from ruamel.yaml import YAML
-
-    writer = YAML(typ="safe", pure=True)
-    writer.default_flow_style = False
-    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    stream = io.StringIO()
-    writer.dump(data, stream)
-    return stream.getvalue()

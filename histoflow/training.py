@@ -29,8 +29,9 @@ def train_run(experiment: Experiment, store: PackedStore, run: Run, registry: Re
     device = choose_device(experiment.training.device)
     workshop = Workshop(experiment, registry, store.manifest, device)
     batches = workshop.train_batches(store)
-    trainee = workshop.trainee(len(batches))
-    history = _go_on_from(run, trainee, workshop)
+    saved = checkpoint.find(run.checkpoints, "last")
+    trainee = workshop.trainee(len(batches), weights_follow=saved is not None)
+    history = _go_on_from(saved, trainee, workshop)
     run.update(
         state="training",
         packed=str(store.folder),
@@ -51,9 +52,8 @@ def _refuse_misfit(experiment: Experiment, store: PackedStore, registry: Registr
         raise ExperimentError(problems, f"the experiment, now that its data are packed in {store.folder}")
 
 
-def _go_on_from(run: Run, trainee: Trainee, workshop: Workshop) -> History:
+def _go_on_from(saved: checkpoint.Checkpoint | None, trainee: Trainee, workshop: Workshop) -> History:
     """Put back the last checkpoint, if there is one, and return the epochs behind it."""
-    saved = checkpoint.find(run.checkpoints, "last")
     if saved is None:
         return []
     checkpoint.load_training(saved, trainee, workshop.device)

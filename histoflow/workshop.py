@@ -48,15 +48,19 @@ class Workshop:
     def loss(self) -> Loss[Any]:
         return self.registry.get(Loss, self.experiment.loss.name)
 
-    def model(self) -> nn.Module:
-        """The network with its initial weights, which follow from the seed alone."""
-        choice = self.experiment.architecture
-        torch.manual_seed(derive(self.experiment.seed, _INITIAL_WEIGHTS))
-        outputs = self.loss.outputs(self.info)
-        return self.registry.get(Architecture, choice.name).build(choice, self.info, outputs).to(self.device)
+    def model(self, *, weights_follow: bool = False) -> nn.Module:
+        """The network with its initial weights, which follow from the seed alone.
 
-    def trainee(self, steps_per_epoch: int) -> Trainee:
-        experiment, model = self.experiment, self.model()
+        Where a checkpoint's ``weights_follow``, none are fetched.
+        """
+        choice = self.experiment.architecture
+        architecture = self.registry.get(Architecture, choice.name)
+        build = (weights_follow and architecture.skeleton) or architecture.build
+        torch.manual_seed(derive(self.experiment.seed, _INITIAL_WEIGHTS))
+        return build(choice, self.info, self.loss.outputs(self.info)).to(self.device)
+
+    def trainee(self, steps_per_epoch: int, *, weights_follow: bool = False) -> Trainee:
+        experiment, model = self.experiment, self.model(weights_follow=weights_follow)
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = self.registry.get(Optimizer, experiment.optimizer.name).build(
             experiment.optimizer, trainable

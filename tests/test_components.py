@@ -7,6 +7,7 @@ import pytest
 import histoflow
 from histoflow import Architecture, DataInfo, Metric, Params, PluginError, Score
 from histoflow.components import KINDS
+from histoflow.registry import installed
 
 INFO = DataInfo(task="binary", classes=("a", "b"), channels=3, size=(8, 8))
 
@@ -60,6 +61,16 @@ def test_a_component_has_no_complaints_unless_it_says_so() -> None:
 
 def test_kinds_have_one_name_each() -> None:
     assert len({kind.kind for kind in KINDS}) == len({kind.plural for kind in KINDS}) == 8
+
+
+def test_every_parameter_of_the_built_in_components_is_described() -> None:
+    missing = [
+        f"{kind} {name}: {field}"
+        for (kind, name), entry in installed().components.items()
+        for field, facts in entry.component.params.model_fields.items()
+        if not facts.description
+    ]
+    assert missing == []
 
 
 def test_the_public_names_are_all_there_and_sorted() -> None:

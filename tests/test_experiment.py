@@ -25,7 +25,7 @@ def problems(**fields: Any) -> list[Problem]:
 def test_only_the_data_set_must_be_named() -> None:
     experiment = parse(TISSUE)
     assert experiment.architecture.name == "resnet"
-    assert [metric.name for metric in experiment.metrics][0] == "accuracy"
+    assert next(metric.name for metric in experiment.metrics) == "accuracy"
     with pytest.raises(ExperimentError, match="dataset: is required"):
         parse({})
 

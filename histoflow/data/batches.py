@@ -7,6 +7,7 @@ resumed training sees what an undisturbed one would have seen.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -53,10 +54,11 @@ class TrainBatches:
         augment: Sequence[Augment] = (),
     ) -> None:
         self._split, self._pixels, self._augment = split, pixels, augment
-        self._batch_size, self._seed, self._sampler = batch_size, seed, sampler
+        self._seed, self._sampler = seed, sampler
+        self._bounds = _batch_bounds(len(split), batch_size)
 
     def __len__(self) -> int:
-        return -(-len(self._split) // self._batch_size)
+        return len(self._bounds) - 1
 
     @property
     def images(self) -> int:
@@ -65,8 +67,8 @@ class TrainBatches:
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         order = sample_order(self._split.labels, self._sampler, derive(self._seed, _ORDER, epoch))
-        for step in range(len(self)):
-            indices = order[step * self._batch_size : (step + 1) * self._batch_size]
+        for step, (start, end) in enumerate(pairwise(self._bounds)):
+            indices = order[start:end]
             labels = torch.from_numpy(self._split.labels[indices]).to(self._pixels.device)
             yield self._images(indices, epoch, step), labels
 
@@ -94,6 +96,17 @@ class EvalBatches:
             indices = np.arange(start, min(start + self._batch_size, len(self._split)))
             images = self._pixels.normalise(self._pixels.unit(self._split.gather(indices)))
             yield images, torch.from_numpy(self._split.labels[indices]).to(self._pixels.device)
+
+
+def _batch_bounds(images: int, batch_size: int) -> list[int]:
+    """Where each batch begins, and the end. A single image left over joins the batch before it:
+
+    batch norm cannot train on one image whose features are down to a single pixel.
+    """
+    bounds = [*range(0, images, batch_size), images]
+    if batch_size > 1 and images % batch_size == 1 and len(bounds) > 2:
+        del bounds[-2]
+    return bounds
 
 
 def sample_order(labels: NDArray[np.int64], sampler: Sampler, seed: int) -> NDArray[np.int64]:

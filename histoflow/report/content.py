@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from histoflow import files
 from histoflow.components import SPLITS, Results
 from histoflow.evaluation.curves import confusion_matrix
 from histoflow.report import pictures, tables, wording
@@ -32,7 +33,7 @@ def content(results: Results) -> dict[str, Any]:
         "confusion": pictures.confusion_picture(matrix, names),
         "roc": pictures.roc_picture(results.labels, results.probabilities, names),
         "outcomes": tables.outcomes(names, matrix),
-        "configuration": wording.yaml(results.run.get("experiment", {})),
+        "configuration": files.yaml_of(results.run.get("experiment", {})),
         "environment": results.run.get("environment", {}),
         "plugins": results.run.get("plugins", ()),
         "fingerprint": _fingerprint(results.data, results.run),

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from io import StringIO
 from typing import Any
-
-from ruamel.yaml import YAML
 
 NONE = "–"
 
@@ -56,12 +53,3 @@ def _plainly(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "none"}[value]
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def yaml(data: Any) -> str:
-    buffer = StringIO()
-    writer = YAML()
-    writer.default_flow_style = False
-    writer.width = 100
-    writer.dump(data, buffer)
-    return buffer.getvalue()

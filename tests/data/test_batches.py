@@ -71,6 +71,19 @@ def test_an_epoch_shows_every_training_image_once(store: PackedStore) -> None:
     assert torch.equal(torch.unique(seen.flatten(1), dim=0), torch.unique(stored.flatten(1), dim=0))
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "sizes"),
+    [(53, [54]), (27, [27, 27]), (100, [54]), (1, [1] * 54), (2, [2] * 27)],
+)
+def test_a_single_image_left_over_joins_the_batch_before(
+    store: PackedStore, batch_size: int, sizes: list[int]
+) -> None:
+    made = batches(store, batch_size=batch_size)
+    found = [len(labels) for _, labels in made.epoch(1)]
+    assert len(made) == len(found)
+    assert found == sizes
+
+
 def test_pixels_are_scaled_to_one_and_normalised_channel_by_channel(store: PackedStore) -> None:
     images, labels = next(iter(EvalBatches(store.split("val"), PIXELS, 4)))
     stored = store.split("val").gather(np.arange(4)) / 255

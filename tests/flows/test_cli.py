@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import Cli
 
+from conftest import Cli
 from histoflow.files import digest_of_file
 
 EXPERIMENT = """

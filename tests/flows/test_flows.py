@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import Cli
 
+from conftest import Cli
 from histoflow_flows.evaluate import evaluate_flow
 from histoflow_flows.train import train_flow
 

@@ -1,0 +1,103 @@
+"""``sgd``, ``adam`` and ``adamw`` from torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, model_validator
+
+from histoflow import Optimizer, Params, hookimpl
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer as TorchOptimizer
+
+
+class SgdParams(Params):
+    lr: float = Field(0.01, gt=0, le=100)
+    """Learning rate."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """Share of the last step that goes on in the next."""
+    nesterov: bool = False
+    """Look ahead along the momentum; needs some."""
+    weight_decay: float = Field(0.0, ge=0, le=10)
+    """L2 penalty on all weights."""
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> SgdParams:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError(
+                "nesterov must be false where momentum is 0. Got true. Set a momentum, such as 0.9."
+            )
+        return self
+
+
+class AdamParams(Params):
+    lr: float = Field(1e-3, gt=0, le=100)
+    """Learning rate."""
+    beta1: float = Field(0.9, ge=0, lt=1)
+    """How long the mean of the gradients remembers."""
+    beta2: float = Field(0.999, ge=0, lt=1)
+    """How long the mean of the squared gradients remembers."""
+    eps: float = Field(1e-8, gt=0, le=1)
+    """Added to the denominator."""
+    weight_decay: float = Field(0.0, ge=0, le=10)
+    """L2 penalty on all weights, a part of the gradient."""
+
+
+class AdamwParams(AdamParams):
+    weight_decay: float = Field(0.01, ge=0, le=10)
+    """Share by which weights shrink in each step, times the learning rate and apart from the gradient."""
+
+
+def build_sgd(params: SgdParams, parameters: Iterable[nn.Parameter]) -> TorchOptimizer:
+    from torch.optim import SGD
+
+    return SGD(
+        parameters,
+        lr=params.lr,
+        momentum=params.momentum,
+        nesterov=params.nesterov,
+        weight_decay=params.weight_decay,
+    )
+
+
+def build_adam(params: AdamParams, parameters: Iterable[nn.Parameter]) -> TorchOptimizer:
+    from torch.optim import Adam
+
+    return Adam(parameters, **_adam_options(params))
+
+
+def build_adamw(params: AdamwParams, parameters: Iterable[nn.Parameter]) -> TorchOptimizer:
+    from torch.optim import AdamW
+
+    return AdamW(parameters, **_adam_options(params))
+
+
+def _adam_options(params: AdamParams) -> dict[str, Any]:
+    return {
+        "lr": params.lr,
+        "betas": (params.beta1, params.beta2),
+        "eps": params.eps,
+        "weight_decay": params.weight_decay,
+    }
+
+
+SGD = Optimizer(
+    name="sgd", summary="Stochastic gradient descent with momentum", params=SgdParams, build=build_sgd
+)
+
+ADAM = Optimizer(name="adam", summary="Adam (Kingma & Ba 2015)", params=AdamParams, build=build_adam)
+
+ADAMW = Optimizer(
+    name="adamw",
+    summary="Adam with decoupled weight decay (Loshchilov & Hutter 2019)",
+    params=AdamwParams,
+    build=build_adamw,
+)
+
+
+@hookimpl
+def histoflow_optimizers() -> Iterable[Optimizer[Any]]:
+    return (SGD, ADAM, ADAMW)
