@@ -88,7 +88,7 @@ def _train_epochs(
         is_best = best_epoch(history, settings.monitor, higher) == epoch.epoch
         checkpoint.save(run.checkpoints, trainee, history, best=is_best)
         files.write_json(run.folder / "history.json", history)
-        progress.say(_line(epoch, settings.epochs, is_best))
+        progress.say(_line(epoch, workshop.experiment, is_best))
         if _out_of_patience(history, settings.monitor, settings.patience, higher):
             return patience_ended
     return f"all {settings.epochs} epochs trained"
@@ -108,13 +108,13 @@ class _Counted:
             yield from progress.counted(self._batches.epoch(epoch), advance)
 
 
-def _line(epoch: Epoch, epochs: int, is_best: bool) -> str:
-    values = "  ".join(f"{name} {value:.4f}" for name, value in epoch.values.items() if value is not None)
-    mark = "  (best so far)" if is_best else ""
-    return (
-        f"Epoch {epoch.epoch}/{epochs}  train_loss {epoch.train_loss:.4f}  {values}  "
-        f"{epoch.images_per_second:.0f} images/s{mark}"
-    )
+def _line(epoch: Epoch, experiment: Experiment, is_best: bool) -> str:
+    """The losses, the first metric and the monitored figure; the whole is in history.json."""
+    shown = dict.fromkeys(("val_loss", f"val_{experiment.metrics[0].name}", experiment.training.monitor))
+    found = {"train_loss": epoch.train_loss, **{name: epoch.values[name] for name in shown}}
+    figures = "  ".join(f"{name} {value:.4f}" for name, value in found.items() if value is not None)
+    mark = "  ← best" if is_best else ""
+    return f"Epoch {epoch.epoch}/{experiment.training.epochs}  {figures}{mark}"
 
 
 def best_epoch(history: Sequence[Mapping[str, Any]], monitor: str, higher_is_better: bool) -> int:

@@ -80,9 +80,9 @@ def figure(value: float | None) -> str:
 def scores(metrics: Mapping[str, Any], title: str) -> Table:
     """The content of metrics.json: one row per class and one for all, one column per metric."""
     drawn = Table(title=title, title_justify="left", title_style="bold")
-    drawn.add_column("class")
+    drawn.add_column("class", no_wrap=True)
     for name in metrics["scores"]:
-        drawn.add_column(name, justify="right")
+        drawn.add_column(name, justify="right", overflow="fold")
     for index, class_name in enumerate(metrics["classes"]):
         row = [score["per_class"] and score["per_class"][index] for score in metrics["scores"].values()]
         drawn.add_row(escape(class_name), *(figure(value) for value in row))
