@@ -33,6 +33,11 @@ def runs() -> Path:
     return _writable(folder() / "runs")
 
 
+def prefect() -> Path:
+    """For the database of flows that run without a server of the user's own."""
+    return _writable(folder() / "prefect")
+
+
 def _writable(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -313,13 +312,8 @@ def show_home() -> None:
     from histoflow.files import folder_size
 
     root = home.folder()
-    places: dict[str, Path] = {
-        "data/raw": home.raw(),
-        "data/packed": home.packed(),
-        "runs": home.runs(),
-        "prefect": root / "prefect",
-    }
-    rows = [(name, display.size(folder_size(path) if path.is_dir() else 0)) for name, path in places.items()]
+    places = (home.raw(), home.packed(), home.runs(), home.prefect())
+    rows = [(str(path.relative_to(root)), display.size(folder_size(path))) for path in places]
     typer.echo(str(root))
     display.out.print(display.table("", ("folder", "size"), rows))
 

@@ -17,7 +17,7 @@ def prepare(debug: bool) -> None:
     # The command line shows progress and errors itself; Prefect would add each traceback.
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if debug else "CRITICAL")
     if not _prefect_is_set_up():
-        os.environ.setdefault("PREFECT_HOME", str(home.folder() / "prefect"))
+        os.environ.setdefault("PREFECT_HOME", str(home.prefect()))
 
 
 def _prefect_is_set_up() -> bool:

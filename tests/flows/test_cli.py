@@ -69,10 +69,21 @@ def test_train_evaluate_and_runs_work_against_a_prefect_server(cli: Cli, home: P
     assert run.name in cli("runs").stdout
 
 
-def test_a_run_works_without_any_server(cli: Cli, home: Path, experiment: str) -> None:
-    done = cli("train", experiment, "--set", "training.epochs=1", PREFECT_API_URL="")
+def test_a_run_works_on_a_fresh_machine_without_any_server(
+    cli_environment: dict[str, str], tmp_path: Path, experiment: str
+) -> None:
+    """No Prefect server, no Prefect settings, no folder that histoflow has ever written to."""
+    environment = {
+        name: value
+        for name, value in cli_environment.items()
+        if not name.startswith("PREFECT_") and name != "HISTOFLOW_HOME"
+    }
+    environment |= {"HOME": str(tmp_path / "user"), "XDG_DATA_HOME": str(tmp_path / "user" / "share")}
+    command = [sys.executable, "-m", "histoflow_flows.cli", "train", experiment, "--set", "training.epochs=1"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert (the_run(home) / "report.html").is_file()
+    assert done.stderr == ""
+    assert (the_run(tmp_path / "user" / "share" / "histoflow") / "report.html").is_file()
 
 
 def test_a_run_killed_in_mid_training_goes_on_to_the_very_same_weights(
