@@ -19,7 +19,7 @@ from histoflow.seeds import derive
 
 if TYPE_CHECKING:
     from histoflow.components import ImageArray
-    from histoflow_plugins._tissue_painting import Stain
+    from histoflow_plugins._tissue_scenes import Stain
 
 NINE = (
     "adipose",
@@ -143,7 +143,8 @@ ABROAD = Laboratory(
 
 
 def stain_of(params: TissueParams, split: SplitName, slide: int) -> Stain:
-    from histoflow_plugins._tissue_painting import Dice, Stain
+    from histoflow_plugins._tissue_canvas import Dice
+    from histoflow_plugins._tissue_scenes import Stain
 
     laboratory = ABROAD if split == "test" else HOME
     dice = Dice(derive(params.seed, _SLIDE, slide))
@@ -165,7 +166,8 @@ def stain_of(params: TissueParams, split: SplitName, slide: int) -> Stain:
 
 
 def read(params: TissueParams, index: int) -> ImageArray:
-    from histoflow_plugins._tissue_painting import Canvas, develop, lymph_node, one_of_nine
+    from histoflow_plugins._tissue_canvas import Canvas
+    from histoflow_plugins._tissue_scenes import develop, lymph_node, one_of_nine
 
     found = place(params, index)
     canvas = Canvas(params.size, derive(params.seed, _IMAGE, index))

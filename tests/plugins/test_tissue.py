@@ -13,7 +13,8 @@ from sklearn.linear_model import LogisticRegression
 
 from histoflow.components import SPLITS
 from histoflow.testing import check_component
-from histoflow_plugins import _tissue_painting as painting
+from histoflow_plugins import _tissue_scenes as scenes
+from histoflow_plugins._tissue_canvas import Canvas
 from histoflow_plugins.tissue import NINE, TISSUE, TissueParams, histoflow_datasets
 
 BOTH = pytest.mark.parametrize("classes", [2, 9])
@@ -59,7 +60,7 @@ def test_the_facts_are_those_of_the_opened_samples(classes):
 
 
 def test_each_of_the_nine_classes_has_a_painter():
-    assert tuple(painting.NINE) == NINE
+    assert tuple(scenes.NINE) == NINE
 
 
 def test_every_parameter_is_described():
@@ -214,9 +215,9 @@ def colour_histograms(painted):
 @pytest.fixture(scope="module")
 def masks():
     """Where tumour lies in 300 patches without and 300 with tumour in the centre; and the central third."""
-    canvases = [painting.Canvas(48, seed) for seed in range(300)]
-    without = np.stack([painting.tumour_mask(canvas, within=False) for canvas in canvases])
-    within = np.stack([painting.tumour_mask(canvas, within=True) for canvas in canvases])
+    canvases = [Canvas(48, seed) for seed in range(300)]
+    without = np.stack([scenes.tumour_mask(canvas, within=False) for canvas in canvases])
+    within = np.stack([scenes.tumour_mask(canvas, within=True) for canvas in canvases])
     centre = np.zeros((48, 48), bool)
     centre[16:32, 16:32] = True
     return without, within, centre
