@@ -33,7 +33,7 @@ check: $(SETUP)  ## Static checks: ruff, formatting, mypy, import-linter
 	@PYTHONPATH=.:plugins:flows $(BIN)/lint-imports --no-cache
 
 bench: $(SETUP)  ## Run the benchmarks
-	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+	@for script in benchmarks/bench_*.py; do $(BIN)/python "$$script" || exit 1; done
 
 serve: $(SETUP)  ## Start a Prefect server, its worker and the deployments (not there yet)
 	@echo "serve comes with the deployments. Until then: $(BIN)/prefect server start" && exit 1

@@ -104,13 +104,22 @@ def _train_epoch(trainee: Trainee, batches: Batches, seed: int, epoch: int) -> t
     total: Tensor | None = None
     seen = 0
     for step, (images, labels) in enumerate(batches.epoch(epoch)):
-        torch.manual_seed(derive(seed, _STEP, epoch, step))
+        _seed_chance(derive(seed, _STEP, epoch, step), images.device)
         losses = _train_step(trainee, images, labels)
         total = losses if total is None else total + losses  # stays on the device: reading it would wait
         seen += len(labels)
     if trainee.scheduler_every == "epoch":
         trainee.scheduler.step()
     return (float(total) / seen if total is not None else math.nan), seen
+
+
+def _seed_chance(seed: int, device: torch.device) -> None:
+    """Seed what dropout on this device draws from. ``torch.manual_seed`` visits every backend for 0.1 ms."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
 
 
 def _train_step(trainee: Trainee, images: Tensor, labels: Tensor) -> Tensor:
