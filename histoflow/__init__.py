@@ -25,6 +25,7 @@ from histoflow.components import (
     SplitName,
     Task,
     Transform,
+    task_of,
 )
 from histoflow.errors import DataError, HistoflowError, PluginError, UnreadableImage, UserError
 from histoflow.hookspecs import API_VERSION, hookimpl
@@ -60,4 +61,5 @@ __all__ = [
     "UserError",
     "__version__",
     "hookimpl",
+    "task_of",
 ]

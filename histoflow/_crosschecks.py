@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from histoflow.components import (
     FIELD_KINDS,
     Architecture,
+    Component,
     DataInfo,
     Dataset,
     Facts,
@@ -17,7 +19,7 @@ from histoflow.components import (
     Task,
     Transform,
 )
-from histoflow.errors import DataError, Problem
+from histoflow.errors import DataError, HistoflowError, PluginError, Problem
 from histoflow.registry import Registry
 
 if TYPE_CHECKING:
@@ -72,6 +74,20 @@ def cross_check(
     return problems
 
 
+@contextmanager
+def _blaming(registry: Registry, kind: type[Component[Any]], name: str) -> Iterator[None]:
+    """A failure of a plugin's own function names the plugin; what it says on purpose passes."""
+    try:
+        yield
+    except HistoflowError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"The {kind.kind} '{name}' of {registry.provider(kind, name)} failed while the experiment was "
+            f"checked: {type(error).__name__}: {error}"
+        ) from error
+
+
 def _after_packing(experiment: Experiment, registry: Registry, packed: DataInfo) -> _Situation:
     return _Situation(
         experiment,
@@ -88,7 +104,8 @@ def _before_packing(experiment: Experiment, registry: Registry) -> tuple[_Situat
     problems: list[Problem] = []
     facts, size, channels = Facts(), None, None
     try:
-        facts = registry.get(Dataset, experiment.dataset.name).facts(experiment.dataset)
+        with _blaming(registry, Dataset, experiment.dataset.name):
+            facts = registry.get(Dataset, experiment.dataset.name).facts(experiment.dataset)
     except DataError as error:
         problems.append(Problem("dataset", str(error)))
     try:
@@ -191,7 +208,9 @@ def _complaints(field: str, kind: Any) -> Callable[[_Situation], Iterator[Proble
         chosen = getattr(situation.experiment, field)
         for choice in chosen if isinstance(chosen, tuple) else (chosen,):
             component = situation.registry.get(kind, choice.name)
-            for complaint in component.check(choice, situation.info):
+            with _blaming(situation.registry, kind, choice.name):
+                complaints = list(component.check(choice, situation.info))
+            for complaint in complaints:
                 yield Problem(field, complaint)
 
     return check

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from histoflow.errors import ExperimentError, Problem, UserError
 
@@ -19,11 +20,21 @@ def apply_override(data: dict[str, Any], override: str) -> None:
     keys = path.strip().split(".")
     if not equals or not all(keys):
         raise UserError(f"An override must look like training.epochs=3. Got '{override}'.")
-    value = YAML(typ="safe", pure=True).load(value_text) if value_text.strip() else None
+    value = _yaml_value(value_text, override)
     if keys[-1] == "name" and len(keys) > 1:
         keys = keys[:-1]
         value = _at(data, keys) if _name_at(data, keys) == value else {"name": value}
     _assign(data, keys, value, override)
+
+
+def _yaml_value(text: str, override: str) -> Any:
+    try:
+        return YAML(typ="safe", pure=True).load(text) if text.strip() else None
+    except YAMLError as error:
+        raise UserError(
+            f"The value of the override '{override}' is not valid YAML. Give it as in the file, "
+            f"such as augment=[flips] or loss={{name: focal, gamma: 1}}."
+        ) from error
 
 
 def _at(data: Any, keys: list[str]) -> Any:

@@ -61,6 +61,8 @@ def _message(
         return _unknown_key(place, data, legal_keys(place))
     if first["type"] == "missing":
         return "is required."
+    if first["type"] == "invalid_key":
+        return f"keys must be text. Got {place[-1]!r}."
     if first["type"] == "value_error":
         text = str(first["ctx"]["error"])
         return text if text.endswith((".", "?")) else f"{text}."
@@ -81,19 +83,52 @@ def _owner(place: Place, data: Any) -> Any:
     return data
 
 
-_PHRASES = (
-    ("Input should be a valid ", "a valid "),
-    ("Input should be ", ""),
-    ("Input should ", "text that should "),
-)
+_REQUIREMENTS = {
+    "literal_error": "{expected}",
+    "enum": "{expected}",
+    "greater_than": "greater than {gt}",
+    "greater_than_equal": "{ge} or more",
+    "less_than": "less than {lt}",
+    "less_than_equal": "{le} or less",
+    "multiple_of": "a multiple of {multiple_of}",
+    "too_short": "a list of at least {min_length}",
+    "too_long": "a list of at most {max_length}",
+    "string_too_short": "text of at least {min_length} characters",
+    "string_too_long": "text of at most {max_length} characters",
+    "string_pattern_mismatch": "text that matches {pattern}",
+    "finite_number": "a finite number",
+}
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "decimal": "a number",
+    "bool": "true or false",
+    "string": "text",
+    "tuple": "a list",
+    "list": "a list",
+    "set": "a list",
+    "dict": "a mapping",
+    "model": "a mapping",
+    "path": "a path",
+}
 
 
 def _requirement(detail: ErrorDetails) -> str:
-    text = detail["msg"].split(", unable")[0].replace("tuple", "list")  # YAML knows lists only
-    for beginning, phrase in _PHRASES:
-        if text.startswith(beginning):
-            return phrase + text.removeprefix(beginning)
-    return text[:1].lower() + text[1:]
+    """What the value must be, by the type of pydantic's error; its own words where we have none."""
+    kind = detail["type"]
+    if kind in _REQUIREMENTS:
+        facts = {
+            key: f"{value:g}" if isinstance(value, float) else value for key, value in detail["ctx"].items()
+        }
+        return _REQUIREMENTS[kind].format(**facts)
+    beginning = kind.split("_")[0]
+    if beginning in _KINDS and kind.endswith(("_type", "_parsing", "_from_float", "_parsing_size")):
+        return _KINDS[beginning]
+    return detail["msg"].removeprefix("Input should be ")
+
+
+def _plain(value: Any) -> Any:
+    return f"{value:g}" if isinstance(value, float) else value
 
 
 def _unknown_key(place: Place, data: Any, legal: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from histoflow.errors import PluginError
 
@@ -32,6 +32,14 @@ SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 ANY_TASK: frozenset[Task] = frozenset(("binary", "multiclass"))
 
 
+Sampler = Literal["shuffle", "balanced"]
+
+
+def task_of(classes: Sequence[str]) -> Task:
+    """The task that these classes make."""
+    return "binary" if len(classes) == 2 else "multiclass"
+
+
 class Params(BaseModel):
     """Base of a component's parameters; each field validates the YAML and documents the option.
 
@@ -40,6 +48,15 @@ class Params(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @field_validator("*")
+    @classmethod
+    def _mean_the_same_file_from_anywhere(cls, value: Any) -> Any:
+        """A run may go on from another folder, or on another machine where the path means something else."""
+        if not isinstance(value, Path):
+            return value
+        absolute = value.expanduser().absolute()
+        return absolute if absolute.exists() else value
 
 
 P = TypeVar("P", bound=Params)
@@ -156,6 +173,8 @@ class Component(Generic[P]):
 
     kind: ClassVar[str] = "component"
     plural: ClassVar[str] = "components"
+    functions: ClassVar[tuple[str, ...]] = ("check",)
+    """The fields that are called."""
 
     _: KW_ONLY
     name: str
@@ -178,6 +197,14 @@ class Component(Generic[P]):
                 f"The params of {self.kind} {self.name!r} may not have a field 'name': "
                 f"an experiment uses that key to choose the component. Rename the field."
             )
+        if not isinstance(self.summary, str):
+            raise PluginError(f"The summary of {self.kind} {self.name!r} must be text. Got {self.summary!r}.")
+        for function in self.functions:
+            if not callable(getattr(self, function)):
+                raise PluginError(
+                    f"The {function} of {self.kind} {self.name!r} must be a function. "
+                    f"Got {getattr(self, function)!r}."
+                )
 
 
 @dataclass(frozen=True)
@@ -186,6 +213,7 @@ class Dataset(Component[P]):
 
     kind: ClassVar[str] = "dataset"
     plural: ClassVar[str] = "datasets"
+    functions: ClassVar[tuple[str, ...]] = ("check", "facts", "fetch", "open")
 
     facts: Callable[[P], Facts]
     open: Callable[[P, Sequence[Path]], Samples]
@@ -214,6 +242,7 @@ class Transform(Component[P]):
 
     kind: ClassVar[str] = "transform"
     plural: ClassVar[str] = "transforms"
+    functions: ClassVar[tuple[str, ...]] = ("check", "build")
 
     stage: Literal["preprocess", "augment"]
     build: Callable[[P], Callable[[ImageArray], ImageArray] | Callable[[Tensor, Generator], Tensor]]
@@ -225,12 +254,21 @@ class Architecture(Component[P]):
 
     kind: ClassVar[str] = "architecture"
     plural: ClassVar[str] = "architectures"
+    functions: ClassVar[tuple[str, ...]] = ("check", "build")
 
     build: Callable[[P, DataInfo, int], nn.Module]
     min_size: int | Callable[[P], int] = 1
     """The smallest image side that the network can take."""
     skeleton: Callable[[P, DataInfo, int], nn.Module] | None = None
     """``build`` without fetching pretrained weights, for when saved ones will be put in."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.min_size, int) and not callable(self.min_size):
+            raise PluginError(
+                f"The min_size of architecture {self.name!r} must be a whole number or a function of params. "
+                f"Got {self.min_size!r}."
+            )
 
     def smallest_side(self, params: P) -> int:
         return self.min_size if isinstance(self.min_size, int) else self.min_size(params)
@@ -242,6 +280,7 @@ class Loss(Component[P]):
 
     kind: ClassVar[str] = "loss"
     plural: ClassVar[str] = "losses"
+    functions: ClassVar[tuple[str, ...]] = ("check", "build", "outputs", "probabilities")
 
     build: Callable[[P, DataInfo], nn.Module]
     """A module whose ``forward(outputs, labels)`` returns one loss per image (no reduction)."""
@@ -258,6 +297,7 @@ class Metric(Component[P]):
 
     kind: ClassVar[str] = "metric"
     plural: ClassVar[str] = "metrics"
+    functions: ClassVar[tuple[str, ...]] = ("check", "score")
 
     score: Callable[[P, NDArray[np.float64], NDArray[np.int64]], Score]
     tasks: frozenset[Task] = ANY_TASK
@@ -270,6 +310,7 @@ class Optimizer(Component[P]):
 
     kind: ClassVar[str] = "optimizer"
     plural: ClassVar[str] = "optimizers"
+    functions: ClassVar[tuple[str, ...]] = ("check", "build")
 
     build: Callable[[P, Iterable[nn.Parameter]], TorchOptimizer]
 
@@ -280,6 +321,7 @@ class Scheduler(Component[P]):
 
     kind: ClassVar[str] = "scheduler"
     plural: ClassVar[str] = "schedulers"
+    functions: ClassVar[tuple[str, ...]] = ("check", "build")
 
     build: Callable[[P, TorchOptimizer, Span], LRScheduler]
     every: Literal["epoch", "step"] = "epoch"
@@ -291,6 +333,7 @@ class Reporter(Component[P]):
 
     kind: ClassVar[str] = "reporter"
     plural: ClassVar[str] = "reporters"
+    functions: ClassVar[tuple[str, ...]] = ("check", "write")
 
     write: Callable[[P, Results], Sequence[Path]]
 

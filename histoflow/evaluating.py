@@ -22,7 +22,9 @@ from histoflow.runs import Run
 from histoflow.workshop import Workshop
 
 
-def evaluate_run(experiment: Experiment, run: Run, reason: str, registry: Registry) -> dict[str, Any]:
+def evaluate_run(
+    experiment: Experiment, run: Run, reason: str, registry: Registry, device: str | None = None
+) -> dict[str, Any]:
     """Test figures of the run's best checkpoint; the caller holds the run's lock."""
     best = checkpoint.find(run.checkpoints, "best")
     if best is None:
@@ -30,7 +32,8 @@ def evaluate_run(experiment: Experiment, run: Run, reason: str, registry: Regist
             f"Run {run.id} has no checkpoint to evaluate. Train it first: histoflow train --resume {run.id}"
         )
     store = _store_of(run)
-    workshop = Workshop(experiment, registry, store.manifest, choose_device(experiment.training.device))
+    chosen = choose_device(device or experiment.training.device)
+    workshop = Workshop(experiment, registry, store.manifest, chosen)
     model = workshop.model(weights_follow=True)
     checkpoint.load_weights(best, model)
     store.verify(["test"])
@@ -46,14 +49,26 @@ def evaluate_run(experiment: Experiment, run: Run, reason: str, registry: Regist
     }
     _save_predictions(run.folder / "predictions.npz", probabilities, labels)
     files.write_json(run.folder / "metrics.json", data)
-    run.update(state="evaluated")
+    if run.read().state == "trained":
+        run.update(state="evaluated")
     return data
+
+
+def figures_of_best(run: Run) -> dict[str, Any] | None:
+    """The content of metrics.json, if it is of the model that is the best one now."""
+    metrics, best = run.metrics(), checkpoint.find(run.checkpoints, "best")
+    return metrics if metrics and best and metrics["model"] == best.model_hash else None
 
 
 def _store_of(run: Run) -> PackedStore:
     record = run.read()
     if record.packed is None:
         raise RunError(f"Run {run.id} was never trained. Train it first: histoflow train --resume {run.id}")
+    if not Path(record.packed).is_dir():
+        raise DataError(
+            f"The packed data of run {run.id} are gone: there is no {record.packed}. "
+            f"Pack them anew: histoflow train --resume {run.id}"
+        )
     store = PackedStore(Path(record.packed))
     if store.manifest.fingerprint != record.data_fingerprint:
         raise DataError(f"{store.folder} no longer holds the data that run {run.id} was trained on.")

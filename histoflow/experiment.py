@@ -7,13 +7,16 @@ Prefect flows.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import lru_cache, partial, reduce
 from operator import or_
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -28,7 +31,7 @@ from histoflow import registry as plugins
 from histoflow._crosschecks import cross_check
 from histoflow._overrides import apply_override
 from histoflow._problems import Place, problems_of
-from histoflow.components import FIELD_KINDS, Component, Params, Transform
+from histoflow.components import FIELD_KINDS, Component, Params, Sampler, Transform
 from histoflow.errors import ExperimentError, Problem
 from histoflow.registry import Registry
 
@@ -43,6 +46,23 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+def _like(pattern: str, description: str) -> AfterValidator:
+    """Text of this form; a person reads the description, not the pattern."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"must be {description}. Got '{value}'")
+        return value
+
+    return AfterValidator(check)
+
+
+_NAME = _like(
+    r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}", "at most 60 letters, digits, '_' and '-', a letter or digit first"
+)
+_DEVICE = _like(r"auto|cpu|cuda(:\d+)?", "auto, cpu, cuda, or cuda and a number like cuda:1")
+
+
 class Split(Settings):
     """How images are dealt out where the data set has no official split."""
 
@@ -50,7 +70,7 @@ class Split(Settings):
     """Share of the images (by group) that selects the model."""
     test: float = Field(0.15, gt=0, lt=1)
     """Share that stays sealed until the model is evaluated."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, strict=True)
     """Another seed deals the groups out in another way."""
 
     @model_validator(mode="after")
@@ -65,24 +85,24 @@ class Split(Settings):
 class Training(Settings):
     """How long and on what the network is trained, and which epoch is kept."""
 
-    epochs: int = Field(10, ge=1)
+    epochs: int = Field(10, ge=1, strict=True)
     """Passes over the training split."""
-    batch_size: int = Field(128, ge=1)
+    batch_size: int = Field(128, ge=1, strict=True)
     """Images per optimizer step."""
-    patience: int | None = Field(None, ge=1)
+    patience: int | None = Field(None, ge=1, strict=True)
     """Stop after so many epochs without a better monitored figure; null trains all epochs."""
-    monitor: str = Field("val_loss", pattern=r"^val_[a-z][a-z0-9_]*$")
+    monitor: str = "val_loss"
     """The figure that picks the best epoch: val_loss, or val_ and the name of one of the metrics."""
-    sampler: Literal["shuffle", "balanced"] = "shuffle"
+    sampler: Sampler = "shuffle"
     """Each image once an epoch, or classes drawn equally often, with replacement."""
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
-    """auto, cpu, mps, cuda or cuda:N."""
+    device: Annotated[str, _DEVICE] = "auto"
+    """auto, cpu, cuda or cuda:N."""
 
 
 class Experiment(Settings):
     """What a run is told. Read one with ``parse`` or ``load``, which know the installed plugins."""
 
-    name: str = Field("experiment", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,59}$")
+    name: Annotated[str, _NAME] = "experiment"
     """Begins the name of each run's folder."""
     dataset: Choice
     """Where the images come from."""
@@ -110,7 +130,7 @@ class Experiment(Settings):
     """How long and on what the network is trained."""
     reports: tuple[Choice, ...] = Field(("html",), validate_default=True)
     """What is written about the finished run."""
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: int = Field(0, ge=0, lt=2**63, strict=True)
     """All chance in a run follows from it."""
 
     def to_data(self) -> dict[str, Any]:
@@ -133,7 +153,8 @@ def experiment_model(registry: Registry) -> type[Experiment]:
 
 
 def _is_list(field: str) -> bool:
-    return field in ("preprocess", "augment", "metrics", "reports")
+    """Whether an experiment names several components in this field."""
+    return get_origin(Experiment.model_fields[field].annotation) is tuple
 
 
 def _candidates(registry: Registry, field: str) -> dict[str, Component[Any]]:
@@ -206,26 +227,48 @@ def parse(
 
 
 def _legal_keys(data: Mapping[str, Any], registry: Registry, place: Place) -> list[str]:
-    """Which keys could have stood at this place of the data."""
-    field = place[0]
-    if len(place) == 1:
-        return list(Experiment.model_fields)
-    if field not in FIELD_KINDS:
-        settings: Any = Experiment.model_fields[str(field)].annotation
-        return list(settings.model_fields)
-    chosen = data[str(field)] if len(place) == 2 else data[str(field)][place[1]]
-    return list(registry.get(FIELD_KINDS[str(field)], chosen["name"]).params.model_fields)
+    """Which keys could have stood at this place of the data: the fields of the model that holds it."""
+    model: Any = Experiment
+    for depth, step in enumerate(place[:-1]):
+        if depth == 0 and step in FIELD_KINDS:
+            chosen = data[str(step)] if not _is_list(str(step)) else data[str(step)][place[1]]
+            model = registry.get(FIELD_KINDS[str(step)], chosen["name"]).params
+        elif isinstance(step, str):
+            model = _model_within(model.model_fields[step].annotation)
+    return list(model.model_fields)
+
+
+def _model_within(annotation: Any) -> type[BaseModel]:
+    """The model in an annotation such as ``Inner | None`` or ``tuple[Inner, ...]``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((_model_within(part) for part in get_args(annotation) if part is not type(None)), BaseModel)
 
 
 def _further_problems(data: Mapping[str, Any], found: Sequence[Problem], registry: Registry) -> list[Problem]:
     """Cross-checks of what is sound in data that also hold mistakes, so that all are told at once."""
-    bad = {problem.path.split(".")[0] for problem in found}
-    sound = {key: value for key, value in data.items() if key not in bad}
+    sound, lost = _without_mistakes(data, found)
+    if "dataset" in lost:
+        sound["dataset"] = next(iter(registry.of_kind(FIELD_KINDS["dataset"])))  # a stand-in nobody looks at
     try:
         experiment = experiment_model(registry).model_validate(sound)
     except ValidationError:
         return []
-    return cross_check(experiment, registry, leave_out=bad)
+    return cross_check(experiment, registry, leave_out=lost)
+
+
+def _without_mistakes(data: Mapping[str, Any], found: Sequence[Problem]) -> tuple[dict[str, Any], set[str]]:
+    """The data less each bad value, or less its whole field; and the fields that were lost."""
+    sound, lost = deepcopy(dict(data)), set()
+    for problem in found:
+        field, *rest = problem.path.split(".")
+        holder = sound.get(field)
+        if isinstance(holder, dict) and len(rest) == 1 and rest[0] != "name":
+            holder.pop(rest[0], None)
+        else:
+            sound.pop(field, None)
+            lost.add(field)
+    return sound, lost
 
 
 def json_schema(registry: Registry | None = None) -> dict[str, Any]:

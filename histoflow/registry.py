@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import difflib
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -76,7 +78,7 @@ class Registry:
     def get(self, kind: type[C], name: str) -> C:
         found = self.of_kind(kind).get(name)
         if found is None:
-            raise PluginError(self.explain_absence(kind, name, self.of_kind(kind)))
+            raise PluginError(f"The {kind.kind} {self.explain_absence(kind, name, self.of_kind(kind))}")
         return found
 
     def provider(self, kind: type[Component[Any]], name: str) -> Provider:
@@ -88,7 +90,7 @@ class Registry:
         if entry is not None and entry.rivals:
             claims = " and ".join(str(provider) for provider in (entry.provider, *entry.rivals))
             return (
-                f"The name '{name}' of a {kind.kind} is claimed by {claims}. "
+                f"'{name}' is claimed by {claims}. "
                 f"Uninstall one, or leave one out with {DENY_VARIABLE}=PLUGIN."
             )
         known = sorted(legal)
@@ -152,19 +154,21 @@ def _claim(
 
 
 def _read_plugin(point: EntryPoint, provider: Provider) -> tuple[list[Component[Any]], list[Failure]]:
-    # A plugin may raise anything, at import or in a hook; only what asks the process to stop passes.
+    # A plugin may raise anything at import or in a hook, or try to end the process as a script would.
     try:
-        plugin = point.load()
-        _refuse_other_api(plugin)
-        implementations = _implementations(plugin)
-    except Exception as error:
+        with redirect_stdout(sys.stderr):  # what it prints must not stand in our own output
+            plugin = point.load()
+            _refuse_other_api(plugin)
+            implementations = _implementations(plugin)
+    except (Exception, SystemExit) as error:
         return [], [Failure(provider, _reason(error))]
     found: list[Component[Any]] = []
     failures: list[Failure] = []
     for hook, function in implementations:
         try:
-            found += _records(hook, function())
-        except Exception as error:
+            with redirect_stdout(sys.stderr):
+                found += _records(hook, function())
+        except (Exception, SystemExit) as error:
             failures.append(Failure(provider, f"{hook}: {_reason(error)}"))
     return found, failures
 
@@ -213,5 +217,5 @@ def _records(hook: str, returned: Any) -> tuple[Component[Any], ...]:
     return records
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if not isinstance(error, PluginError) else str(error)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,9 @@ from histoflow.experiment import Experiment
 from histoflow.registry import Registry
 
 SCHEMA = 1
+_LOOKERS_MAY_TAKE = 2.0
+"""Seconds: who only looks whether a run is busy holds its lock for a moment, and must not stop a start."""
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 State = Literal["created", "training", "trained", "evaluated"]
 
 
@@ -56,6 +60,8 @@ class RunRecord(BaseModel):
     """The epoch that was kept, by which figure, and the figure."""
     stopped: str | None = None
     """Why training ended."""
+    sessions: tuple[dict[str, Any], ...] = ()
+    """Each process that trained it: when, from which epoch on, on what device, with which versions."""
 
 
 @dataclass(frozen=True)
@@ -102,17 +108,18 @@ class Run:
         files.write_json(self.folder / "openings.json", [*self.openings(), opening])
 
     def is_busy(self) -> bool:
+        """Whether a process is working on it."""
         try:
-            with self.lock():
+            with self._file_lock.acquire(timeout=0):
                 return False
-        except RunError:
+        except Timeout:
             return True
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run for this process, or tell that another one does."""
+        """Hold the run for this process, which may do so in several places, or tell that another one does."""
         try:
-            with self._file_lock.acquire(timeout=0):
+            with self._file_lock.acquire(timeout=_LOOKERS_MAY_TAKE):
                 yield
         except Timeout:
             raise RunError(
@@ -121,7 +128,7 @@ class Run:
 
     @cached_property
     def _file_lock(self) -> FileLock:
-        return FileLock(self.folder / ".lock")
+        return FileLock(self.folder / ".lock", thread_local=False, is_singleton=True)
 
     def _read_optional(self, name: str, default: Any) -> Any:
         path = self.folder / name
@@ -140,7 +147,13 @@ def new_id(name: str) -> str:
 
 def create(home: Path, run_id: str, experiment: Experiment, registry: Registry) -> Run:
     """Make the folder of a new run."""
+    if not _ID.fullmatch(run_id):
+        raise RunError(
+            f"The id of a run must be letters, digits, '.', '_' and '-', and begin with a letter or digit. "
+            f"Got '{run_id}'."
+        )
     folder = home / run_id
+    files.remove_unfinished(folder)
     record = RunRecord(
         id=run_id,
         name=experiment.name,
@@ -178,7 +191,11 @@ def find(home: Path, reference: str) -> Run:
 
 def listing(home: Path) -> list[Run]:
     """All runs, oldest first."""
-    return [Run(folder) for folder in sorted(home.iterdir()) if (folder / "run.json").is_file()]
+    return [
+        Run(folder)
+        for folder in sorted(home.iterdir())
+        if not folder.name.startswith(".") and (folder / "run.json").is_file()
+    ]
 
 
 def now() -> str:

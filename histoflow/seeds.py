@@ -7,8 +7,18 @@ follows from (seed, epoch, step) needs neither: step 4,711 is the same step howe
 from __future__ import annotations
 
 import hashlib
+from enum import IntEnum
 
 _MASK = (1 << 64) - 1
+
+
+class Stream(IntEnum):
+    """What a seed is for: chance of one kind must not follow from chance of another."""
+
+    INITIAL_WEIGHTS = 0
+    ORDER = 1
+    AUGMENT = 2
+    STEP = 3
 
 
 def derive(seed: int, *place: int) -> int:

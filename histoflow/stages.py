@@ -72,7 +72,7 @@ def start(experiment: Experiment, run_id: str | None = None, registry: Registry 
     run = Run(home.runs() / run_id)
     if not run.folder.exists():
         return runs.create(home.runs(), run_id, experiment, registry)
-    if run.read().experiment != experiment.to_data():
+    if experiment_of(run, registry).to_data() != experiment.to_data():
         raise RunError(
             f"Run {run_id} is of another experiment. "
             f"Go on with it unchanged (--resume {run_id}), or start a new run."
@@ -150,21 +150,26 @@ def train(experiment: Experiment, packed: Packed, run: Run, registry: Registry |
 
 
 def evaluate(
-    run: Run, reason: str = "evaluation", again: bool = True, registry: Registry | None = None
+    run: Run,
+    reason: str = "evaluation",
+    again: bool = True,
+    device: str | None = None,
+    registry: Registry | None = None,
 ) -> Evaluated:
     """Open the sealed test split for the run's best model, and keep figures and predictions.
 
-    With ``again=False`` a run that has been evaluated keeps its figures, and the seal stays closed.
+    With ``again=False`` a model that has been evaluated keeps its figures, and the seal stays closed.
+    ``device`` takes the place of the experiment's.
     """
-    from histoflow.evaluating import evaluate_run
+    from histoflow.evaluating import evaluate_run, figures_of_best
 
     registry = registry or plugins.installed()
     experiment = experiment_of(run, registry)
     with run.lock():
-        known = run.metrics() if run.read().state == "evaluated" else None
-        if known is not None and not again:
+        known = None if again else figures_of_best(run)
+        if known is not None:
             return Evaluated(run=run.folder, metrics=known)
-        return Evaluated(run=run.folder, metrics=evaluate_run(experiment, run, reason, registry))
+        return Evaluated(run=run.folder, metrics=evaluate_run(experiment, run, reason, registry, device))
 
 
 def report(run: Run, registry: Registry | None = None) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -26,9 +27,7 @@ from histoflow.engine.predict import predict
 from histoflow.evaluation.scores import score_all
 from histoflow.experiment import Experiment
 from histoflow.registry import Registry
-from histoflow.seeds import derive
-
-_INITIAL_WEIGHTS = 0  # the stream of chance for them
+from histoflow.seeds import Stream, derive
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Workshop:
         choice = self.experiment.architecture
         architecture = self.registry.get(Architecture, choice.name)
         build = (weights_follow and architecture.skeleton) or architecture.build
-        torch.manual_seed(derive(self.experiment.seed, _INITIAL_WEIGHTS))
+        torch.manual_seed(derive(self.experiment.seed, Stream.INITIAL_WEIGHTS))
         return build(choice, self.info, self.loss.outputs(self.info)).to(self.device)
 
     def trainee(self, steps_per_epoch: int, *, weights_follow: bool = False) -> Trainee:
@@ -100,11 +99,13 @@ class Workshop:
     def validator(
         self, store: PackedStore, loss: nn.Module
     ) -> Callable[[nn.Module], Mapping[str, float | None]]:
-        """Computes val_loss and every metric on the validation split."""
+        """Computes val_loss and every metric on the validation split; val_loss alone where it is not finite."""
         batches = self.eval_batches(store.split("val"))
 
         def validate(model: nn.Module) -> dict[str, float | None]:
             outputs, labels = predict(model, batches)
+            if not outputs.isfinite().all():
+                return {"val_loss": math.nan}
             losses = loss(outputs.to(self.device), labels.to(self.device))
             probabilities = self.loss.probabilities(outputs).double().numpy()
             scores = score_all(self.metrics, probabilities, labels.numpy())

@@ -101,7 +101,7 @@ def test_all_mistakes_are_told_at_once_each_with_its_place() -> None:
         ({"training": {"epocs": 1}}, "training.epocs", "Did you mean 'epochs'?"),
         ({"epochs": 3}, "epochs", "'epochs' is not a parameter; there are name, dataset,"),
         ({"augment": ["resize"]}, "augment.0", "must be one of color_jitter, flips,"),
-        ({"metrics": "accuracy"}, "metrics", "must be a valid list. Got 'accuracy'."),
+        ({"metrics": "accuracy"}, "metrics", "must be a list. Got 'accuracy'."),
         ({"split": {"val": 0.5, "test": 0.5}}, "split", "val + test must be below 1. Got 1."),
         ({"loss": {"name": "focal", "class_weights": "even"}}, "loss.class_weights", "must be 'balanced' or"),
         ({"training": {"device": "tpu"}}, "training.device", "Got 'tpu'."),
@@ -149,6 +149,43 @@ def test_fields_that_contradict_each_other_are_refused(
     (problem,) = problems(**fields)
     assert problem.path == path
     assert message in problem.message
+
+
+def test_a_wrong_data_set_hides_no_other_mistake() -> None:
+    with pytest.raises(ExperimentError) as raised:
+        parse({"dataset": "tisue", "metrics": ["f1", "f1"], "training": {"monitor": "val_x", "epochs": 0}})
+    assert {problem.path for problem in raised.value.problems} == {
+        "dataset", "metrics.1", "training.epochs", "training.monitor",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"metrics": []}, "metrics: must be a list of at least 1. Got []."),
+        ({"name": "-x"}, "a letter or digit first. Got '-x'."),
+        ({"seed": "x"}, "seed: must be a whole number. Got 'x'."),
+        ({"seed": -1}, "seed: must be 0 or more. Got -1."),
+        ({"training": {"epochs": True}}, "training.epochs: must be a whole number. Got True."),
+        ({"training": {"batch_size": "32"}}, "training.batch_size: must be a whole number. Got '32'."),
+        ({"training": {"epochs": 1.5}}, "training.epochs: must be a whole number. Got 1.5."),
+        ({"training": 3}, "training: must be a mapping. Got 3."),
+        ({"training": {"sampler": "random"}}, "must be 'shuffle' or 'balanced'. Got 'random'."),
+        ({"training": {"monitor": 3}}, "training.monitor: must be text. Got 3."),
+        ({"augment": ["flips", 3]}, "augment.1: must be the name of one of the transforms"),
+        ({"optimizer": {"name": "adam", "lr": None}}, "must be a number. Got None."),
+        ({"optimizer": {"name": "adam", "lr": float("nan")}}, "Got nan."),
+        ({"loss": {"name": "focal", "gamma": 11}}, "must be 10 or less. Got 11."),
+        ({"architecture": {"name": "cnn", "widths": [8, "wide"]}}, "architecture.widths.1: "),
+        ({"architecture": {"name": "resnet", "freeze": "perhaps"}}, "must be true or false. Got 'perhaps'."),
+        ({1: 2}, "keys must be text. Got 1."),
+    ],
+)
+def test_every_kind_of_mistake_is_told_in_plain_words(fields: dict[Any, Any], message: str) -> None:
+    with pytest.raises(ExperimentError) as raised:
+        parse(TISSUE | fields)
+    assert message in str(raised.value)
+    assert "Input" not in str(raised.value)
 
 
 def test_contradictions_are_told_together_with_single_mistakes() -> None:
@@ -208,6 +245,15 @@ def test_a_file_that_is_no_experiment_is_told_as_such(tmp_path) -> None:
             load(path)
     with pytest.raises(UserError, match="Did you mean 'demo'"):
         load("dmo")
+
+
+def test_a_path_that_is_here_means_the_same_file_from_anywhere(tmp_path, monkeypatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert parse({"dataset": {"name": "medmnist", "path": "here"}}).to_data()["dataset"]["path"] == str(
+        tmp_path / "here"
+    )
+    assert parse({"dataset": {"name": "medmnist", "path": "there"}}).to_data()["dataset"]["path"] == "there"
 
 
 def test_numbers_in_scientific_notation_are_numbers(tmp_path) -> None:

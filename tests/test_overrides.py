@@ -54,6 +54,7 @@ def test_an_override_sets_one_value(override: str, path: list[Any], value: Any) 
         ("augment.7=flips", "by 0 to 1. Got '7'"),
         ("augment.first=flips", "by 0 to 1. Got 'first'"),
         ("seed.x=1", "holds 0, which has no parts"),
+        ("loss={", "is not valid YAML"),
     ],
 )
 def test_an_override_that_cannot_be_made_is_refused(override: str, message: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from histoflow import hookspecs
 from histoflow.components import KINDS, Architecture, Metric
-from histoflow.errors import PluginError
+from histoflow.errors import ExperimentError, PluginError
 from histoflow.registry import Registry, installed, load
 
 GOOD = """
@@ -89,10 +89,13 @@ def test_a_component_is_had_by_kind_and_name(plugins) -> None:
             "HISTOFLOW_API_REQUIRES = 'newest'\n" + GOOD.format(name="newest"),
             "must be a version specifier like \">=1,<2\". Got 'newest'",
         ),
+        ("import sys\nsys.exit(3)", "SystemExit: 3"),
+        (GOOD.format(name="mute").replace('"Always one"', "None"), "summary of metric 'mute' must be text"),
+        (GOOD.format(name="still").replace("score=lambda p, x, y: Score(value=1.0)", "score=1"), "score of metric"),
         (GOOD.format(name="Loud Name"), "must be lower-case letters, digits and '_'. Got 'Loud Name'"),
     ],
     ids=[
-        "import", "raises", "empty", "hook", "generator", "rubbish", "none", "unknown-hook", "api", "specifier", "name",
+        "import", "raises", "empty", "hook", "generator", "rubbish", "none", "unknown-hook", "api", "specifier", "exits", "summary", "score", "name",
     ],
 )  # fmt: skip
 def test_a_broken_plugin_is_kept_as_a_failure_and_stops_nothing(plugins, source: str, reason: str) -> None:
@@ -100,6 +103,66 @@ def test_a_broken_plugin_is_kept_as_a_failure_and_stops_nothing(plugins, source:
     assert [failure.provider.plugin for failure in registry.failures] == ["bad"]
     assert reason in registry.failures[0].reason
     assert list(registry.of_kind(Metric)) == ["good"]
+
+
+def test_what_a_plugin_prints_does_not_stand_in_our_output(
+    plugins, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plugins(loud="print('hello')\n" + GOOD.format(name="loud"))
+    assert capsys.readouterr() == ("", "hello\n")
+
+
+NESTED = """
+from histoflow import Metric, Params, Score, hookimpl
+
+class Inner(Params):
+    depth: int = 1
+
+class Outer(Params):
+    inner: Inner = Inner()
+    several: tuple[Inner, ...] = ()
+
+def check(params, data):
+    raise KeyError("in check")
+
+@hookimpl
+def histoflow_metrics():
+    return [Metric(name="nested", summary="", params=Outer, score=lambda p, x, y: Score(value=1.0), check=check)]
+"""
+
+
+def test_an_unknown_key_in_nested_parameters_is_told_with_the_legal_ones(plugins) -> None:
+    from histoflow.experiment import parse
+
+    registry = plugins(nested=NESTED, tissue="from histoflow_plugins.tissue import *")
+    wrong = {"name": "nested", "inner": {"dept": 2}, "several": [{"dept": 2}]}
+    with pytest.raises(ExperimentError) as raised:
+        parse({"dataset": "tissue", "metrics": [wrong]}, registry)
+    messages = {problem.path: problem.message for problem in raised.value.problems}
+    assert "there are depth. Did you mean 'depth'?" in messages["metrics.0.inner.dept"]
+    assert "there are depth. Did you mean 'depth'?" in messages["metrics.0.several.0.dept"]
+
+
+def test_a_plugins_own_failure_while_checking_names_the_plugin(plugins) -> None:
+    from histoflow.experiment import parse
+
+    built_in = {
+        name: f"from histoflow_plugins.{module} import *"
+        for name, module in (
+            ("tissue", "tissue"),
+            ("cnn", "cnn"),
+            ("losses", "losses"),
+            ("opt", "optimizers"),
+        )
+    } | {
+        "sched": "from histoflow_plugins.schedulers import *",
+        "html": "from histoflow_plugins.html_report import *",
+    }
+    registry = plugins(nested=NESTED, **built_in)
+    with pytest.raises(
+        PluginError, match=r"metric 'nested' of .*'nested'.* failed while .*KeyError: 'in check'"
+    ):
+        parse({"dataset": "tissue", "architecture": "cnn", "metrics": ["nested"]}, registry)
 
 
 def test_one_raising_hook_leaves_the_plugins_other_hooks(plugins) -> None:
@@ -117,7 +180,10 @@ def test_an_accepted_api_version_lets_the_plugin_in(plugins) -> None:
 def test_two_providers_of_one_name_are_both_named_and_neither_is_used(plugins) -> None:
     registry = plugins(first=GOOD.format(name="same"), second=GOOD.format(name="same"))
     assert registry.of_kind(Metric) == {}
-    with pytest.raises(PluginError, match=r"claimed by .*'first'.* and .*'second'.*HISTOFLOW_PLUGINS_DENY"):
+    with pytest.raises(
+        PluginError,
+        match=r"The metric 'same' is claimed by .*'first'.* and .*'second'.*HISTOFLOW_PLUGINS_DENY",
+    ):
         registry.get(Metric, "same")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -48,6 +50,31 @@ def test_a_run_of_a_later_schema_or_a_damaged_one_is_refused() -> None:
     path.write_text("[]")
     with pytest.raises(RunError, match=r"run\.json is missing or damaged"):
         run.read()
+
+
+def test_what_a_kill_left_of_a_run_being_made_is_no_run(home) -> None:
+    run = stages.start(small_experiment(), "whole")
+    (home / "runs" / ".half.x1").mkdir()
+    (home / "runs" / ".half.x1" / "run.json").write_text((run.folder / "run.json").read_text())
+    assert runs.listing(homes.runs()) == [run]
+    stages.start(small_experiment(), "half")
+    assert not (home / "runs" / ".half.x1").exists()
+
+
+def test_looking_whether_a_run_is_busy_never_stops_a_start() -> None:
+    run = stages.start(small_experiment(), "run")
+    script = f"""
+from histoflow.runs import Run; from pathlib import Path
+print("looking", flush=True)
+while True: Run(Path({str(run.folder)!r})).is_busy()
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as looker:
+        assert looker.stdout
+        looker.stdout.readline()
+        for _ in range(20):
+            with run.lock():
+                pass
+        looker.kill()
 
 
 def test_ids_sort_by_time_and_differ() -> None:

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from torch import Tensor
 
 from histoflow import home as homes
 from histoflow import stages
 from histoflow.engine import checkpoint
-from histoflow.errors import CheckpointError, DataError, ExperimentError, RunError
+from histoflow.errors import (
+    CheckpointError,
+    DataError,
+    DeviceError,
+    DivergedError,
+    ExperimentError,
+    RunError,
+)
 from histoflow.experiment import Experiment, parse
 from histoflow.runs import Run
 from histoflow.training import best_epoch
@@ -27,6 +38,16 @@ def trained(experiment: Experiment, run_id: str = "run") -> Run:
     run, packed = prepared(experiment, run_id)
     stages.train(experiment, packed, run)
     return run
+
+
+def patches(folder: Path, count: int) -> Path:
+    """Noise of 12 pixels in two class folders; a larger count adds to those that are there."""
+    chance = np.random.default_rng(0)
+    for index in range(count):
+        path = folder / ("a" if index % 2 else "b") / f"{index}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(chance.integers(0, 256, (12, 12, 3), np.uint8)).save(path)
+    return folder
 
 
 def weights(run: Run, which: checkpoint.Which = "last") -> str:
@@ -142,6 +163,8 @@ def test_every_opening_of_the_test_split_is_recorded_and_going_on_opens_it_no_mo
     run = trained(small_experiment())
     assert run.openings() == []
     stages.evaluate(run, reason="first look")
+    stages.train(small_experiment(), prepared(small_experiment())[1], run)
+    assert run.read().state == "evaluated"
     stages.evaluate(run, reason="not needed", again=False)
     assert [opening["reason"] for opening in run.openings()] == ["first look"]
     stages.evaluate(run, reason="second look")
@@ -166,6 +189,120 @@ def test_packed_data_are_shared_by_runs_with_other_training() -> None:
     assert len([path for path in homes.packed().iterdir() if path.is_dir()]) == 2
 
 
+def test_a_model_that_training_has_since_replaced_is_evaluated_anew() -> None:
+    run = trained(small_experiment())
+    first = stages.evaluate(run)
+    (run.folder / "metrics.json").write_text(json.dumps(first.metrics | {"model": "another"}))
+    assert stages.evaluate(run, again=False) == first
+    assert len(run.openings()) == 2
+
+
+def test_evaluating_an_interrupted_run_leaves_it_interrupted() -> None:
+    experiment = small_experiment()
+    run, packed = prepared(experiment)
+    with pytest.MonkeyPatch.context() as patch:
+        _stop_after(patch, saves=1)
+        with pytest.raises(KeyboardInterrupt):
+            stages.train(experiment, packed, run)
+    stages.evaluate(run)
+    assert run.read().state == "training"
+
+
+def test_a_run_goes_on_only_with_the_data_it_began_with(tmp_path: Path) -> None:
+    experiment = parse(
+        {
+            "dataset": {"name": "image_folder", "path": str(patches(tmp_path, 40))},
+            "architecture": {"name": "cnn", "widths": [4]},
+            "split": {"val": 0.3, "test": 0.3},
+            "training": {"epochs": 2},
+        }
+    )
+    run = trained(experiment)
+    before = run.read()
+    patches(tmp_path, 60)
+    with pytest.raises(RunError, match="The data of run run have changed since it began"):
+        stages.train(experiment, stages.preprocess(experiment, stages.fetch(experiment)), run)
+    assert run.read() == before
+
+
+def test_damaged_training_data_are_refused() -> None:
+    experiment = small_experiment()
+    run, packed = prepared(experiment)
+    shard = packed.folder / "train" / "images-00000.npy"
+    shard.write_bytes(shard.read_bytes()[:-100])
+    with pytest.raises(DataError, match=r"images-00000\.npy is missing or damaged"):
+        stages.train(experiment, packed, run)
+
+
+def test_the_history_is_whole_after_a_kill_between_checkpoint_and_history() -> None:
+    experiment = small_experiment()
+    run = trained(experiment)
+    (run.folder / "history.json").write_text(json.dumps(run.history()[:-1]))
+    stages.train(experiment, prepared(experiment)[1], run)
+    assert [entry["epoch"] for entry in run.history()] == [1, 2, 3]
+
+
+def test_each_session_of_a_run_is_recorded() -> None:
+    experiment = small_experiment()
+    run, packed = prepared(experiment)
+    with pytest.MonkeyPatch.context() as patch:
+        _stop_after(patch, saves=2)
+        with pytest.raises(KeyboardInterrupt):
+            stages.train(experiment, packed, run)
+    stages.train(experiment, packed, run)
+    assert [session["after_epoch"] for session in run.read().sessions] == [0, 2]
+    assert run.read().sessions[0]["device"] == "cpu"
+
+
+def test_a_run_of_before_a_plugin_gained_a_parameter_still_goes_on() -> None:
+    experiment = small_experiment()
+    run = stages.start(experiment, "old")
+    record = run.read()
+    del record.experiment["architecture"]["dropout"]
+    experiment = small_experiment(architecture={"name": "cnn", "widths": [8, 16]})
+    (run.folder / "run.json").write_text(record.model_dump_json())
+    assert stages.start(experiment, "old") == run
+
+
+def test_an_id_that_would_leave_the_home_is_refused() -> None:
+    for wrong in ("../escaped", "a/b", "", ".hidden", "x" * 200):
+        with pytest.raises(RunError, match="The id of a run must be letters"):
+            stages.start(small_experiment(), wrong or " ")
+
+
+def test_evaluation_may_use_another_device() -> None:
+    run = trained(small_experiment())
+    with pytest.raises(DeviceError, match="Got 'cuda:9'"):
+        stages.evaluate(run, device="cuda:9")
+
+
+def test_packed_data_that_are_gone_are_told_with_the_way_to_get_them_back() -> None:
+    import shutil
+
+    run = trained(small_experiment())
+    shutil.rmtree(str(run.read().packed))
+    with pytest.raises(DataError, match="packed data of run run are gone.*histoflow train --resume run"):
+        stages.evaluate(run)
+
+
+def test_a_loss_that_explodes_in_validation_is_told_as_diverged(monkeypatch: pytest.MonkeyPatch) -> None:
+    from histoflow.engine import fit as engine
+
+    experiment = small_experiment()
+    run, packed = prepared(experiment)
+    step = engine._train_step
+
+    def explode(trainee: engine.Trainee, images: Tensor, labels: Tensor) -> Tensor:
+        total = step(trainee, images, labels)
+        trainee.model[-1].weight.data.fill_(float("nan"))  # type: ignore[index, union-attr]
+        return total.nan_to_num(1.0)
+
+    monkeypatch.setattr(engine, "_train_step", explode)
+    with pytest.raises(DivergedError, match=r"val_loss of epoch 1 is nan\. Lower optimizer\.lr"):
+        stages.train(experiment, packed, run)
+    assert run.history() == []
+
+
 def test_a_damaged_checkpoint_is_refused_by_training_and_evaluation() -> None:
     experiment = small_experiment()
     run, packed = prepared(experiment)
@@ -183,15 +320,25 @@ def test_changed_test_data_are_refused() -> None:
     run = trained(small_experiment())
     labels = next(homes.packed().glob("*/test/labels.npy"))
     labels.write_bytes(labels.read_bytes()[:-1] + b"\x01")
-    with pytest.raises(DataError, match="is damaged: its hash"):
+    with pytest.raises(DataError, match="is missing or damaged: its hash"):
         stages.evaluate(run)
 
 
 def test_a_run_is_worked_on_by_one_process_at_a_time() -> None:
     experiment = small_experiment()
     run, packed = prepared(experiment)
-    with Run(run.folder).lock(), pytest.raises(RunError, match="being worked on by another process"):
-        stages.train(experiment, packed, run)
+    script = f"from histoflow.runs import Run; from pathlib import Path\nwith Run(Path({str(run.folder)!r})).lock(): print('held', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout
+        other.stdout.readline()
+        assert run.is_busy()
+        with pytest.raises(RunError, match="being worked on by another process"):
+            stages.train(experiment, packed, run)
+        other.communicate(b"\n")
+    assert not run.is_busy()
+    assert stages.train(experiment, packed, run).epochs == 3
 
 
 def test_what_is_out_of_order_is_told_with_the_next_step() -> None:
@@ -209,16 +356,9 @@ def test_a_run_goes_on_only_with_its_own_experiment() -> None:
 
 
 def test_data_that_turn_out_not_to_fit_the_network_stop_the_run_before_training(tmp_path: Path) -> None:
-    from PIL import Image
-
-    chance = np.random.default_rng(0)
-    for index in range(40):
-        path = tmp_path / ("a" if index % 2 else "b") / f"{index}.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(chance.integers(0, 256, (12, 12, 3), np.uint8)).save(path)
     experiment = parse(
         {
-            "dataset": {"name": "image_folder", "path": str(tmp_path)},
+            "dataset": {"name": "image_folder", "path": str(patches(tmp_path, 40))},
             "architecture": "cnn5",
             "split": {"val": 0.3, "test": 0.3},
         }

@@ -17,6 +17,7 @@ from histoflow.errors import HistoflowError, UserError
 from histoflow.experiment import json_schema, load
 from histoflow.runs import Run
 from histoflow_flows import display
+from histoflow_flows.interrupts import Interrupted, interruptible
 
 app = typer.Typer(
     name="histoflow",
@@ -46,6 +47,9 @@ def main() -> None:
             raise
         display.error(str(error))
         sys.exit(error.exit_code)
+    except Interrupted as error:
+        display.error(str(error))
+        sys.exit(130)
     except KeyboardInterrupt:
         display.error("Interrupted.")
         sys.exit(130)
@@ -93,6 +97,11 @@ def train(
         )
     if resume is not None:
         run = runs.find(home.runs(), resume)
+        if run.folder.parent != home.runs():
+            raise UserError(
+                f"Only a run in the home {home.runs()} can go on. Got {run.folder}. "
+                f"Set HISTOFLOW_HOME to the home that holds it."
+            )
         if overrides:
             raise UserError(
                 "A run is resumed as it was begun: --resume takes no --set. Start a new run instead."
@@ -108,14 +117,10 @@ def _train(data: dict[str, Any], run_id: str) -> None:
 
     experiment = parse(data)
     display.out.print(f"Run [bold]{run_id}[/]", highlight=False)
-    try:
-        with _flow_environment():
-            from histoflow_flows.train import train_flow
+    with interruptible(f"To go on: histoflow train --resume {run_id}"), _flow_environment():
+        from histoflow_flows.train import train_flow
 
-            folder = train_flow(experiment, run_id)
-    except KeyboardInterrupt:
-        display.error(f"Interrupted. To go on: histoflow train --resume {run_id}")
-        sys.exit(130)
+        folder = train_flow(experiment, run_id)
     _show_result(Run(folder))
 
 
@@ -125,13 +130,16 @@ def evaluate(
     reason: Annotated[str, typer.Option(help="Why the sealed test split is opened; kept with the run.")] = (
         "histoflow evaluate"
     ),
+    device: Annotated[
+        str | None, typer.Option(help="Evaluate on this device, not on the experiment's.")
+    ] = None,
 ) -> None:
     """Open the sealed test split for a run's best model, and write figures and report anew."""
     found = runs.find(home.runs(), run)
-    with _flow_environment():
+    with interruptible("Evaluate again when you like."), _flow_environment():
         from histoflow_flows.evaluate import evaluate_flow
 
-        evaluate_flow(str(found.folder), reason)
+        evaluate_flow(str(found.folder), reason, device)
     _show_result(found)
 
 
@@ -143,7 +151,7 @@ def _flow_environment() -> Iterator[None]:
 
     prefect_setup.prepare(_debug)
     with display.out.status("Starting Prefect…"):
-        import prefect  # noqa: F401  (takes seconds, and shows that here)
+        prefect_setup.start_in_process_server()
     with display.RichListener().showing() as listener, progress.listening(listener):
         yield
 
@@ -181,17 +189,16 @@ def list_runs(as_json: AsJson = False) -> None:
 
 def _summary(run: Run) -> dict[str, Any]:
     try:
-        record = run.read()
+        record, metrics, epochs = run.read(), run.metrics(), len(run.history())
     except HistoflowError as error:
         return {"id": run.id, "state": "unreadable", "reason": str(error)}
     interrupted = record.state in ("created", "training") and not run.is_busy()
-    metrics = run.metrics()
     return {
         "id": run.id,
         "state": "interrupted" if interrupted else record.state,
         "dataset": record.experiment["dataset"]["name"],
         "architecture": record.experiment["architecture"]["name"],
-        "epochs": len(run.history()),
+        "epochs": epochs,
         "best": record.best,
         "test": {name: score["value"] for name, score in metrics["scores"].items()} if metrics else None,
     }

@@ -82,7 +82,7 @@ def scores(metrics: Mapping[str, Any], title: str) -> Table:
     drawn = Table(title=title, title_justify="left", title_style="bold")
     drawn.add_column("class", no_wrap=True)
     for name in metrics["scores"]:
-        drawn.add_column(name, justify="right", overflow="fold")
+        drawn.add_column(name.replace("_", " "), justify="right", overflow="fold")
     for index, class_name in enumerate(metrics["classes"]):
         row = [score["per_class"] and score["per_class"][index] for score in metrics["scores"].values()]
         drawn.add_row(escape(class_name), *(figure(value) for value in row))
@@ -95,7 +95,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     """A plain table; cells may wrap, and hold no markup."""
     drawn = Table(title=title, title_justify="left", title_style="bold")
     for column in columns:
-        drawn.add_column(column, overflow="fold")
+        drawn.add_column(column, overflow="fold", no_wrap=column in ("id", "name"))
     for row in rows:
         drawn.add_row(*(escape(cell) for cell in row))
     return drawn

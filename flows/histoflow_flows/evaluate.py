@@ -11,9 +11,9 @@ from histoflow_flows import tasks
 
 
 @flow(name="evaluate-flow", flow_run_name="evaluate {run}")
-def evaluate_flow(run: str, reason: str = "evaluate-flow") -> Path:
+def evaluate_flow(run: str, reason: str = "evaluate-flow", device: str | None = None) -> Path:
     """Evaluate the run of this id or folder and write its reports anew; returns the run's folder."""
     found = runs.find(home.runs(), run)
-    tasks.evaluate(found, reason=reason, again=True)
+    tasks.evaluate(found, reason=reason, again=True, device=device)
     tasks.report(found)
     return found.folder

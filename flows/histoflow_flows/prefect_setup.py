@@ -1,8 +1,9 @@
-"""Settings for a flow that is run straight from the command line. Must come before prefect is imported."""
+"""Prepares Prefect for a flow that is run straight from the command line, mostly before it is imported."""
 
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 from histoflow import home
@@ -18,6 +19,25 @@ def prepare(debug: bool) -> None:
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if debug else "CRITICAL")
     if not _prefect_is_set_up():
         os.environ.setdefault("PREFECT_HOME", str(home.prefect()))
+
+
+def start_in_process_server() -> None:
+    """Start the server that Prefect would start by itself, but deaf to Ctrl-C.
+
+    A terminal sends Ctrl-C to every process in it. A server that ended at once could not take the news
+    that the flow was interrupted, and Prefect would try to tell it for minutes.
+    """
+    from prefect.settings import PREFECT_API_URL
+
+    if PREFECT_API_URL.value():
+        return
+    from prefect.server.api.server import SubprocessASGIServer
+
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the server inherits the mask
+    try:
+        SubprocessASGIServer().start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
 
 
 def _prefect_is_set_up() -> bool:

@@ -50,8 +50,8 @@ def train(experiment: Experiment, packed: stages.Packed, run: Run) -> stages.Tra
 
 
 @task(task_run_name="evaluate {run.id}", cache_policy=NO_CACHE)
-def evaluate(run: Run, reason: str, again: bool) -> stages.Evaluated:
-    return stages.evaluate(run, reason, again)
+def evaluate(run: Run, reason: str, again: bool, device: str | None = None) -> stages.Evaluated:
+    return stages.evaluate(run, reason, again, device)
 
 
 @task(task_run_name="report {run.id}", cache_policy=NO_CACHE)

@@ -17,9 +17,10 @@ def train_flow(experiment: ExperimentForm, run_id: str | None = None) -> Path:
     With the ``run_id`` of a run that was interrupted, goes on where that one stood.
     """
     run = tasks.start(experiment, run_id)
-    raw = tasks.fetch(experiment)
-    packed = tasks.preprocess(experiment, raw)
-    tasks.train(experiment, packed, run)
-    tasks.evaluate(run, reason="end of training", again=False)
-    tasks.report(run)
+    with run.lock():
+        raw = tasks.fetch(experiment)
+        packed = tasks.preprocess(experiment, raw)
+        tasks.train(experiment, packed, run)
+        tasks.evaluate(run, reason="end of training", again=False)
+        tasks.report(run)
     return run.folder

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from histoflow.components import Sampler
 from histoflow.data.store import SplitReader
-from histoflow.seeds import derive
+from histoflow.seeds import Stream, derive
 
 Augment = Callable[[Tensor, Generator], Tensor]
-Sampler = Literal["shuffle", "balanced"]
-
-_ORDER, _AUGMENT = 1, 2  # two streams of chance that must not follow from one another
 
 
 class Pixels:
@@ -66,7 +63,7 @@ class TrainBatches:
         return len(self._split)
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        order = sample_order(self._split.labels, self._sampler, derive(self._seed, _ORDER, epoch))
+        order = sample_order(self._split.labels, self._sampler, derive(self._seed, Stream.ORDER, epoch))
         for step, (start, end) in enumerate(pairwise(self._bounds)):
             indices = order[start:end]
             labels = torch.from_numpy(self._split.labels[indices]).to(self._pixels.device)
@@ -76,7 +73,7 @@ class TrainBatches:
         images = self._pixels.unit(self._split.gather(indices))
         if self._augment:
             generator = Generator(device=images.device)
-            generator.manual_seed(derive(self._seed, _AUGMENT, epoch, step))
+            generator.manual_seed(derive(self._seed, Stream.AUGMENT, epoch, step))
             for augment in self._augment:
                 images = augment(images, generator)
         return self._pixels.normalise(images)

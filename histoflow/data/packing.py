@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -14,14 +15,15 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from histoflow import files, progress
-from histoflow.components import SPLITS, Facts, Row, Samples, SplitName, Task
+from histoflow.components import SPLITS, Facts, Row, Samples, SplitName, task_of
 from histoflow.data.audit import audit
 from histoflow.data.splits import Deal, dealer
 from histoflow.data.store import SCHEMA, Manifest, Quarantined, SplitFacts, shard_name
 from histoflow.errors import DataError, StorageError, UnreadableImage
 
 Image = NDArray[np.uint8]
-SHARD_BYTES = 256 * 2**20
+SHARD_BYTES = 64 * 2**20
+_SLICE = 256  # images counted at once: numpy counts in 8 bytes a level
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,7 @@ def pack(
     with _only_one_builds(folder):
         if not (folder / "manifest.json").is_file():
             files.remove_unfinished(folder)
+            shutil.rmtree(folder, ignore_errors=True)  # someone took its manifest away
             with files.atomic_folder(folder) as temporary:
                 manifest = _Packing(recipe, facts, open_samples(), steps, temporary).run()
                 files.write_json(temporary / "manifest.json", manifest.model_dump(mode="json"))
@@ -101,8 +104,9 @@ class _SplitWriter:
 
     def _flush(self) -> None:
         shard = np.stack(self._waiting)
-        counts = np.stack([np.bincount(shard[..., c].ravel(), minlength=256) for c in range(shard.shape[3])])
-        self.histogram = counts if self.histogram is None else self.histogram + counts
+        for start in range(0, len(shard), _SLICE):
+            counts = _histogram(shard[start : start + _SLICE])
+            self.histogram = counts if self.histogram is None else self.histogram + counts
         _save(self.folder / shard_name(len(self.shards)), shard)
         self.shards.append(len(shard))
         self._waiting.clear()
@@ -161,7 +165,7 @@ class _Packing:
         try:
             raw = self._samples.read(index)
             _refuse_wrong_type(raw, row)
-            _refuse_other_size(raw, self._facts)
+            _refuse_other_shape(raw, self._facts)
             image = raw
             for step in self._steps:
                 image = step(image)
@@ -223,10 +227,6 @@ class _Packing:
         )
 
 
-def task_of(classes: Sequence[str]) -> Task:
-    return "binary" if len(classes) == 2 else "multiclass"
-
-
 def _save(path: Path, array: NDArray[Any]) -> None:
     """``np.save``, but with the operating system's own error when the disk is full."""
     with path.open("wb") as file:
@@ -238,6 +238,12 @@ def _hash(image: Image) -> str:
     digest = hashlib.blake2b(image.tobytes(), digest_size=16)
     digest.update(repr(image.shape).encode())
     return digest.hexdigest()
+
+
+def _histogram(images: Image) -> NDArray[np.int64]:
+    """How often each level occurs, channels × 256."""
+    channels = range(images.shape[3])
+    return np.stack([np.bincount(images[..., c].ravel(), minlength=256) for c in channels])
 
 
 def _mean_and_std(histogram: NDArray[np.int64] | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -269,31 +275,44 @@ def _refuse_contradictions(facts: Facts, samples: Samples) -> None:
         raise DataError(
             f"The label of {strange.source} must be 0 to {len(samples.classes) - 1}. Got {strange.label}."
         )
+    _refuse_half_grouped(rows)
     found: dict[str, Any] = {
         "classes": samples.classes,
         "task": task_of(samples.classes),
         "images": len(rows),
+        "groups": rows[0].group is not None,
+        "official_split": rows[0].split is not None,
     }
     for fact, value in found.items():
         stated = getattr(facts, fact)
-        if stated is not None and stated != value:
+        # Not stated is None, or False where the default says so: only what was claimed can be contradicted.
+        if stated not in (None, False, value):
             raise DataError(
                 f"The data contradict their data set's facts: {fact} is {value}, stated was {stated}."
             )
 
 
+def _refuse_half_grouped(rows: Sequence[Row]) -> None:
+    without = [row.source for row in rows if row.group is None]
+    if without and len(without) < len(rows):
+        raise DataError(
+            f"Either every image has a group or none has. {len(without)} of {len(rows)} have none, "
+            f"such as {', '.join(without[:3])}. Give them one each, or leave groups out."
+        )
+
+
 def _refuse_wrong_type(image: Any, row: Row) -> None:
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or not image.size:
         got = (
             f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         )
         raise DataError(f"The image {row.source} must be an array H×W×C of uint8. Got {got}.")
 
 
-def _refuse_other_size(image: Image, facts: Facts) -> None:
-    if facts.size is not None and image.shape[:2] != facts.size:
-        height, width = facts.size
-        raise UnreadableImage(f"it is {_describe(image.shape)}; the data set states {height}×{width}")
+def _refuse_other_shape(image: Image, facts: Facts) -> None:
+    stated = (*(facts.size or image.shape[:2]), facts.channels or image.shape[2])
+    if image.shape != stated:
+        raise UnreadableImage(f"it is {_describe(image.shape)}; the data set states {_describe(stated)}")
 
 
 def _refuse_full_disk(folder: Path, needed: int) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from histoflow import progress
 from histoflow.components import DataInfo, SplitName, Task
 from histoflow.data.audit import Finding
 from histoflow.errors import DataError
@@ -150,14 +151,19 @@ class PackedStore:
 
     def verify(self, splits: Sequence[SplitName]) -> None:
         """Compare the files of these splits with the manifest's hashes."""
-        for split in splits:
-            for name, expected in self.manifest.splits[split].files.items():
-                path = self.folder / split / name
+        hashes = {
+            self.folder / split / name: expected
+            for split in splits
+            for name, expected in self.manifest.splits[split].files.items()
+        }
+        with progress.track("Checking packed data", total=len(hashes), unit="files") as advance:
+            for path, expected in hashes.items():
                 if not path.is_file() or digest_of_file(path) != expected:
                     raise DataError(
-                        f"The packed file {path} is damaged: its hash is not the one in the manifest. "
-                        f"Delete {self.folder} and run again to pack anew."
+                        f"The packed file {path} is missing or damaged: its hash is not the one in the "
+                        f"manifest. Delete {self.folder} and run again to pack anew."
                     )
+                advance()
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -3,16 +3,17 @@
     checkpoints/epoch-0007/weights.safetensors   the model
     checkpoints/epoch-0007/optimizer.pt          optimizer and scheduler, read with weights_only=True
     checkpoints/epoch-0007/meta.json             epoch, history, hashes of the two files
-    checkpoints/last.json, best.json             which folder, and the hash of its meta.json
+    checkpoints/index.json                       which folders are last and best, and their hashes
 
-A checkpoint's folder is complete before its name is written into ``last.json``, so a process killed
-at any moment leaves the one before.
+A checkpoint's folder is complete before the index names it, and the index is one file that is replaced
+whole, so a process killed at any moment leaves the last and the best of one and the same epoch.
 """
 
 from __future__ import annotations
 
+import io
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -20,7 +21,8 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from histoflow import files
@@ -30,6 +32,7 @@ from histoflow.errors import CheckpointError
 SCHEMA = 1
 Which = Literal["last", "best"]
 _WEIGHTS, _OPTIMIZER, _META = "weights.safetensors", "optimizer.pt", "meta.json"
+_INDEX = "index.json"
 
 
 @dataclass(frozen=True)
@@ -51,24 +54,23 @@ def save(root: Path, trainee: Trainee, history: Iterable[Mapping[str, Any]], *, 
     if folder.exists():  # left by a process killed before it could name it the last one
         shutil.rmtree(folder)
     with files.atomic_folder(folder) as temporary:
-        save_file(_own_memory(trainee.model.state_dict()), temporary / _WEIGHTS)
-        states = {"optimizer": trainee.optimizer.state_dict(), "scheduler": trainee.scheduler.state_dict()}
-        torch.save(states, temporary / _OPTIMIZER)
+        # Written by Python itself, which tells a full disk as an OSError; the libraries' own writers do not.
+        (temporary / _WEIGHTS).write_bytes(safetensors_bytes(_own_memory(trainee.model.state_dict())))
+        (temporary / _OPTIMIZER).write_bytes(_optimizer_bytes(trainee))
         hashes = {name: files.digest_of_file(temporary / name) for name in (_WEIGHTS, _OPTIMIZER)}
         meta = {"schema": SCHEMA, "epoch": epoch, "history": history, "files": hashes}
         files.write_json(temporary / _META, meta)
-    _point(root, "last", folder)
-    if best:
-        _point(root, "best", folder)
-    _prune(root)
+    entry = {"folder": folder.name, "sha256": files.digest_of_file(folder / _META)}
+    index = {**_read_index(root), "last": entry, **({"best": entry} if best else {})}
+    files.write_json(root / _INDEX, index)
+    _prune(root, kept={entry["folder"] for entry in index.values()})
 
 
 def find(root: Path, which: Which) -> Checkpoint | None:
     """The last or the best checkpoint, checked against its hashes; None if none was written."""
-    pointer = root / f"{which}.json"
-    if not pointer.is_file():
+    target = _read_index(root).get(which)
+    if target is None:
         return None
-    target = _read_json(pointer)
     folder = root / str(target.get("folder"))
     _expect_hash(folder / _META, target.get("sha256"))
     meta = _read_json(folder / _META)
@@ -104,28 +106,29 @@ def load_training(checkpoint: Checkpoint, trainee: Trainee, device: torch.device
         raise CheckpointError(f"The optimizer state in {checkpoint.folder} does not fit: {error}.") from error
 
 
+def _optimizer_bytes(trainee: Trainee) -> bytes:
+    buffer = io.BytesIO()
+    states = {"optimizer": trainee.optimizer.state_dict(), "scheduler": trainee.scheduler.state_dict()}
+    torch.save(states, buffer)
+    return buffer.getvalue()
+
+
 def _own_memory(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     # safetensors refuses tensors that share memory or are not laid out in order.
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
 
 
-def _point(root: Path, which: Which, folder: Path) -> None:
-    target = {"folder": folder.name, "sha256": files.digest_of_file(folder / _META)}
-    files.write_json(root / f"{which}.json", target)
-
-
-def _prune(root: Path) -> None:
-    """Keep what last and best point at."""
-    kept = {
-        _read_json(pointer)["folder"]
-        for pointer in (root / "last.json", root / "best.json")
-        if pointer.exists()
-    }
+def _prune(root: Path, kept: Collection[str]) -> None:
     for folder in root.glob("epoch-*"):
         if folder.name not in kept:
             shutil.rmtree(folder)
     for leftover in root.glob(".epoch-*"):
         shutil.rmtree(leftover)
+
+
+def _read_index(root: Path) -> dict[str, dict[str, str]]:
+    path = root / _INDEX
+    return dict(_read_json(path)) if path.is_file() else {}
 
 
 def _read_json(path: Path) -> Any:

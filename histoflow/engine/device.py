@@ -13,14 +13,8 @@ def choose_device(name: str = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise DeviceError(_absent(name, f"torch sees {torch.cuda.device_count()} CUDA devices"))
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError(_absent(name, "torch sees no Apple GPU"))
+        raise DeviceError(
+            f"The device must be one that is here: torch sees {torch.cuda.device_count()} CUDA devices. "
+            f"Got '{name}'. Use auto or cpu."
+        )
     return device
-
-
-def _absent(name: str, seen: str) -> str:
-    return (
-        f"The device must be one that is here: {seen}. Got '{name}'. "
-        f"Use training.device=auto or training.device=cpu."
-    )

@@ -19,9 +19,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from histoflow.errors import DivergedError
-from histoflow.seeds import derive
-
-_STEP = 3  # the stream of chance for what happens inside a step
+from histoflow.seeds import Stream, derive
 
 
 class Batches(Protocol):
@@ -82,19 +80,25 @@ def fit(
         lr = float(trainee.optimizer.param_groups[0]["lr"])
         train_loss, images = _train_epoch(trainee, batches, seed, epoch)
         seconds = time.perf_counter() - begin
-        if not math.isfinite(train_loss):
-            raise DivergedError(
-                f"Training diverged: the mean training loss of epoch {epoch} is {train_loss}. "
-                f"What was kept of epoch {epoch - 1} is the last good state. "
-                f"Lower optimizer.lr and train again."
-            )
+        _refuse_divergence("train_loss", train_loss, epoch)
+        values = validate(trainee.model)
+        _refuse_divergence("val_loss", values.get("val_loss"), epoch)
         yield Epoch(
             epoch=epoch,
             train_loss=train_loss,
-            values=validate(trainee.model),
+            values=values,
             lr=lr,
             seconds=seconds,
             images_per_second=images / seconds,
+        )
+
+
+def _refuse_divergence(name: str, value: float | None, epoch: int) -> None:
+    if value is not None and not math.isfinite(value):
+        kept = f"The checkpoint of epoch {epoch - 1} is the last good one. " if epoch > 1 else ""
+        raise DivergedError(
+            f"Training diverged: the {name} of epoch {epoch} is {value}. {kept}"
+            f"Lower optimizer.lr and train again."
         )
 
 
@@ -104,7 +108,7 @@ def _train_epoch(trainee: Trainee, batches: Batches, seed: int, epoch: int) -> t
     total: Tensor | None = None
     seen = 0
     for step, (images, labels) in enumerate(batches.epoch(epoch)):
-        _seed_chance(derive(seed, _STEP, epoch, step), images.device)
+        _seed_chance(derive(seed, Stream.STEP, epoch, step), images.device)
         losses = _train_step(trainee, images, labels)
         total = losses if total is None else total + losses  # stays on the device: reading it would wait
         seen += len(labels)
@@ -118,8 +122,6 @@ def _seed_chance(seed: int, device: torch.device) -> None:
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
-    elif device.type == "mps":
-        torch.mps.manual_seed(seed)
 
 
 def _train_step(trainee: Trainee, images: Tensor, labels: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ def read(source: str | Path) -> dict[str, Any]:
     path = Path(source)
     if str(source) in names():
         return _parse_yaml(text(str(source)), f"recipe '{source}'")
-    if not path.is_file():
+    if not _is_file(path):
         near = difflib.get_close_matches(str(source), names(), n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise UserError(
@@ -42,11 +42,25 @@ def read(source: str | Path) -> dict[str, Any]:
         raise UserError(f"The experiment file {source} cannot be read: {error}.") from error
 
 
+def _where(error: YAMLError) -> str:
+    """What is wrong and in which line, without the library's own advice."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error)
+    return f"{problem}, line {mark.line + 1}" if mark else problem
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long to be one
+        return False
+
+
 def _parse_yaml(content: str, source: str) -> dict[str, Any]:
     try:
         data = YAML(typ="safe", pure=True).load(content)
     except YAMLError as error:
-        raise UserError(f"{source} is not valid YAML: {error}") from error
+        raise UserError(f"{source} is not valid YAML: {_where(error)}.") from error
     if not isinstance(data, dict):
         raise UserError(f"{source} must hold a mapping of settings, such as 'dataset: tissue'. Got {data!r}.")
     return data

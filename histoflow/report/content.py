@@ -116,7 +116,8 @@ def _best_epoch(results: Results) -> str:
 
 def _time(results: Results) -> str:
     seconds = [entry["seconds"] for entry in results.history if entry.get("seconds") is not None]
-    device = results.run.get("environment", {}).get("device", "")
+    sessions = results.run.get("sessions", ())
+    device = sessions[-1].get("device", "") if sessions else ""
     return f"{wording.duration(sum(seconds))}{f' on {device}' if device else ''}" if seconds else ""
 
 

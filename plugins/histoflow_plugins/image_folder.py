@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
-from histoflow import SPLITS, DataError, Dataset, Facts, Params, Row, Samples, SplitName, hookimpl, progress
+from histoflow import SPLITS, DataError, Dataset, Facts, Params, Row, Samples, SplitName, hookimpl, progress, task_of
 from histoflow.images import SUFFIXES, read_rgb
 
 SPLIT_FOLDERS: Mapping[str, SplitName] = {
@@ -216,7 +216,7 @@ def facts(params: ImageFolderParams) -> Facts:
         return Facts(channels=3, groups=params.groups is not None)  # it may be there where the run will be
     found = _sound_survey(params)
     return Facts(
-        task="binary" if len(found.classes) == 2 else "multiclass",
+        task=task_of(found.classes),
         classes=found.classes,
         channels=3,
         images=len(found.files),

@@ -153,6 +153,23 @@ def test_preprocessing_steps_run_in_their_order(tmp_path: Path) -> None:
         (samples(), Facts(task="multiclass"), "task is binary, stated was multiclass"),
         (samples(), Facts(images=61), "images is 60, stated was 61"),
         (samples(), Facts(size=(9, 9)), "Not one of 60 images could be read: it is 8×8"),
+        (samples(), Facts(groups=True), "groups is False, stated was True"),
+        (samples(), Facts(official_split=True), "official_split is False, stated was True"),
+        (samples(), Facts(channels=1), "it is 8×8 with 3 channels; the data set states 8×8 with 1 channels"),
+        (
+            Samples(
+                classes=("a", "b"),
+                rows=[Row(label=0, source="x", group="g"), Row(label=1, source="y")],
+                read=lambda i: images()[i],
+            ),
+            Facts(),
+            "1 of 2 have none, such as y",
+        ),
+        (
+            samples(read=lambda index: np.zeros((8, 0, 3), np.uint8)),
+            Facts(),
+            "must be an array H×W×C of uint8",
+        ),
         (samples(0), Facts(), "needs images of two classes or more"),
         (samples(group="one patient"), Facts(), "No image fell into the"),
         (
@@ -161,7 +178,23 @@ def test_preprocessing_steps_run_in_their_order(tmp_path: Path) -> None:
             "The label of x must be 0 to 1. Got 2.",
         ),
     ],
-    ids=["sizes", "float", "str", "classes", "task", "count", "size", "empty", "one-group", "label"],
+    ids=[
+        "sizes",
+        "float",
+        "str",
+        "classes",
+        "task",
+        "count",
+        "size",
+        "groups",
+        "official",
+        "channels",
+        "half",
+        "no-pixels",
+        "empty",
+        "one-group",
+        "label",
+    ],
 )
 def test_data_that_cannot_be_packed_are_refused_and_nothing_is_left(
     tmp_path: Path, made: Samples, facts: Facts, message: str
@@ -247,6 +280,12 @@ def test_two_at_once_build_one_store(tmp_path: Path) -> None:
     assert len(set(results)) == 1
 
 
+def test_a_store_without_its_manifest_is_packed_anew(tmp_path: Path) -> None:
+    store = packed(tmp_path, samples())
+    (store.folder / "manifest.json").unlink()
+    assert packed(tmp_path, samples()).manifest == store.manifest
+
+
 def test_what_a_killed_packing_left_is_cleared_away(tmp_path: Path) -> None:
     name = f"made-{RECIPE.fingerprint[:16]}"
     (tmp_path / f".{name}.killed").mkdir(parents=True)
@@ -265,7 +304,7 @@ def test_changed_files_and_damaged_manifests_are_found(tmp_path: Path) -> None:
     store.verify(["train", "val", "test"])
     labels = store.folder / "test" / "labels.npy"
     labels.write_bytes(labels.read_bytes()[:-1] + b"\x07")
-    with pytest.raises(DataError, match=r"labels\.npy is damaged"):
+    with pytest.raises(DataError, match=r"labels\.npy is missing or damaged"):
         store.verify(["test"])
     manifest = store.folder / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"schema_version": 9}))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +67,7 @@ def test_training_goes_on_as_if_it_had_not_been_saved(tmp_path: Path, scheduler:
 def test_last_and_best_are_kept_and_the_others_removed(tmp_path: Path) -> None:
     for epoch, best in ((1, True), (2, True), (3, False), (4, False)):
         checkpoint.save(tmp_path, trainee(seed=epoch), history(epoch), best=best)
-    assert sorted(os.listdir(tmp_path)) == ["best.json", "epoch-0002", "epoch-0004", "last.json"]
+    assert sorted(os.listdir(tmp_path)) == ["epoch-0002", "epoch-0004", "index.json"]
     assert found(tmp_path, "best").epoch == 2
     assert found(tmp_path).epoch == 4
     assert len(found(tmp_path).history) == 4
@@ -76,21 +78,56 @@ def test_without_a_checkpoint_there_is_none(tmp_path: Path) -> None:
     assert checkpoint.find(tmp_path, "last") is None
 
 
-def test_a_process_killed_while_saving_leaves_the_checkpoint_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_process_killed_while_saving_left_is_cleared_away(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, trainee(), history(1), best=True)
     (tmp_path / ".epoch-0002.killed").mkdir()  # killed while writing the folder
     checkpoint.save(tmp_path, trainee(seed=2), history(2), best=False)
     assert not (tmp_path / ".epoch-0002.killed").exists()
 
-    monkeypatch.setattr(checkpoint, "_point", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):  # killed between the folder and its name in last.json
-        checkpoint.save(tmp_path, trainee(seed=3), history(3), best=True)
+
+@pytest.mark.parametrize("writes", range(1, 6))
+def test_killed_between_any_two_writes_last_and_best_are_of_one_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    """Epoch 2 is the best; going on from what is left must end as if nothing had happened."""
+    checkpoint.save(tmp_path, trainee(), history(1), best=True)
+    replace, done = Path.replace, []
+
+    def replace_then_die(path: Path, target: Path) -> None:
+        if len(done) == writes - 1:
+            raise KeyboardInterrupt
+        replace(path, target)
+        done.append(target)
+
+    monkeypatch.setattr(Path, "replace", replace_then_die)
+    try:
+        checkpoint.save(tmp_path, trainee(seed=2), history(2), best=True)
+        survived = True
+    except KeyboardInterrupt:
+        survived = False
     monkeypatch.undo()
-    assert found(tmp_path).epoch == 2
-    checkpoint.save(tmp_path, trainee(seed=3), history(3), best=True)
-    assert found(tmp_path, "best").epoch == 3
+    assert found(tmp_path).epoch == found(tmp_path, "best").epoch == (2 if survived else 1)
+    checkpoint.save(tmp_path, trainee(seed=3), history(2), best=True)
+    assert found(tmp_path, "best").epoch == 2
+
+
+def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
+    script = f"""
+import resource, signal, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+import test_checkpoint as here
+from pathlib import Path
+from histoflow.errors import StorageError
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    here.checkpoint.save(Path({str(tmp_path)!r}), here.trainee(), here.history(1), best=True)
+except StorageError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "No room to write" in done.stdout
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.pt", "meta.json"])
@@ -109,8 +146,8 @@ def test_a_damaged_file_is_refused_by_name(tmp_path: Path, name: str, damage: st
 
 
 def test_a_damaged_pointer_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "last.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"last\.json is missing or damaged"):
+    (tmp_path / "index.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"index\.json is missing or damaged"):
         checkpoint.find(tmp_path, "last")
 
 
@@ -124,9 +161,8 @@ def test_a_checkpoint_of_a_later_histoflow_is_refused(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, trainee(), history(1), best=True)
     meta = tmp_path / "epoch-0001" / "meta.json"
     meta.write_text(json.dumps(json.loads(meta.read_text()) | {"schema": 99}))
-    (tmp_path / "last.json").write_text(
-        json.dumps({"folder": "epoch-0001", "sha256": checkpoint.files.digest_of_file(meta)})
-    )
+    entry = {"folder": "epoch-0001", "sha256": checkpoint.files.digest_of_file(meta)}
+    (tmp_path / "index.json").write_text(json.dumps({"last": entry}))
     with pytest.raises(CheckpointError, match="made by a newer histoflow"):
         checkpoint.find(tmp_path, "last")
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from histoflow.engine.fit import Epoch, Trainee, fit
 from histoflow.engine.predict import predict
 from histoflow.errors import DivergedError
-from histoflow.seeds import derive
+from histoflow.seeds import Stream, derive
 
 
 class Made:
@@ -60,7 +60,7 @@ def test_weights_equal_those_of_a_bare_loop_bit_for_bit(every: str) -> None:
         bare.model.train()
         total = seen = 0.0
         for step, (images, labels) in enumerate(Made().epoch(epoch)):
-            torch.manual_seed(derive(9, 3, epoch, step))
+            torch.manual_seed(derive(9, Stream.STEP, epoch, step))
             bare.optimizer.zero_grad()
             loss = nn.functional.cross_entropy(bare.model(images), labels)
             loss.backward()
@@ -130,8 +130,15 @@ def test_a_loss_that_is_not_finite_stops_training_and_says_where() -> None:
 
     epochs = fit(ours, Poisoned(), nothing, seed=0, epochs=3)
     next(epochs)
-    with pytest.raises(DivergedError, match=r"epoch 2 is nan.*epoch 1 is the last good.*Lower optimizer\.lr"):
+    with pytest.raises(
+        DivergedError, match=r"train_loss of epoch 2 is nan.*epoch 1 is the last good.*Lower optimizer\.lr"
+    ):
         next(epochs)
+
+
+def test_a_validation_that_is_not_finite_stops_training_too() -> None:
+    with pytest.raises(DivergedError, match=r"the val_loss of epoch 1 is inf\. Lower optimizer\.lr"):
+        next(fit(trainee(), Made(), lambda _: {"val_loss": math.inf}, seed=0, epochs=3))
 
 
 def test_prediction_is_in_order_without_gradients_and_leaves_the_mode_as_it_was() -> None:

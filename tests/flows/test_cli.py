@@ -21,6 +21,7 @@ EXPERIMENT = """
 name: small
 dataset: {name: tissue, classes: 2, size: 32, images: 180, slides: 15}
 augment: [flips, right_angles]
+scheduler: one_cycle
 architecture: {name: cnn, widths: [8, 16]}
 training: {epochs: 3, batch_size: 32, device: cpu}
 metrics: [accuracy, roc_auc]
@@ -40,9 +41,13 @@ def the_run(home: Path) -> Path:
     return run
 
 
-def best_weights(run: Path) -> str:
-    best = json.loads((run / "checkpoints" / "best.json").read_text())["folder"]
-    return digest_of_file(run / "checkpoints" / best / "weights.safetensors")
+def weights(run: Path) -> dict[str, str]:
+    """The hashes of the last and the best weights."""
+    index = json.loads((run / "checkpoints" / "index.json").read_text())
+    return {
+        which: digest_of_file(run / "checkpoints" / entry["folder"] / "weights.safetensors")
+        for which, entry in index.items()
+    }
 
 
 # ── Running ─────────────────────────────────────────────────────────────────────────────────────
@@ -91,7 +96,7 @@ def test_a_run_killed_in_mid_training_goes_on_to_the_very_same_weights(
 ) -> None:
     settings = ("train", experiment, "--set", "training.epochs=8")
     with started(settings, cli_environment) as process:
-        _wait_for(lambda: list(home.glob("runs/*/checkpoints/last.json")), process)
+        _wait_for(lambda: list(home.glob("runs/*/checkpoints/index.json")), process)
         process.send_signal(signal.SIGKILL)
     run = the_run(home)
     assert json.loads((run / "run.json").read_text())["state"] == "training", (
@@ -105,7 +110,7 @@ def test_a_run_killed_in_mid_training_goes_on_to_the_very_same_weights(
 
     other_home = tmp_path / "undisturbed"
     assert cli(*settings, HISTOFLOW_HOME=str(other_home)).returncode == 0
-    assert best_weights(run) == best_weights(the_run(other_home))
+    assert weights(run) == weights(the_run(other_home))
     assert not list(run.rglob(".epoch-*")), "nothing half-written is left"
 
 
@@ -113,7 +118,7 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(
     cli_environment: dict[str, str], home: Path, experiment: str
 ) -> None:
     with started(("train", experiment, "--set", "training.epochs=500"), cli_environment) as process:
-        _wait_for(lambda: list(home.glob("runs/*/checkpoints/last.json")), process)
+        _wait_for(lambda: list(home.glob("runs/*/checkpoints/index.json")), process)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -121,12 +126,38 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(
     assert "Traceback" not in errors
 
 
+@pytest.mark.parametrize("how", ["ctrl-c in the terminal", "ctrl-c twice", "sigterm"])
+def test_however_it_is_ended_it_says_how_to_go_on_and_leaves_no_process_behind(
+    cli_environment: dict[str, str], home: Path, experiment: str, how: str
+) -> None:
+    """Without a server of its own, so that the one in-process must be ended, too."""
+    environment = {name: value for name, value in cli_environment.items() if name != "PREFECT_API_URL"}
+    arguments = ("train", experiment, "--set", "training.epochs=5000")
+    with started(arguments, environment, start_new_session=True) as process:
+        _wait_for(lambda: list(home.glob("runs/*/checkpoints/index.json")), process)
+        if how == "sigterm":
+            process.send_signal(signal.SIGTERM)
+        else:  # a terminal sends it to every process in it
+            for _ in range(2 if how == "ctrl-c twice" else 1):
+                os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"Interrupted. To go on: histoflow train --resume {the_run(home).name}" in errors
+    assert "Traceback" not in errors
+    left = subprocess.run(["ps", "-o", "pid=,args=", "-s", str(process.pid)], capture_output=True, text=True)
+    assert left.stdout == ""
+
+
 @contextmanager
-def started(arguments: tuple[str, ...], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+def started(
+    arguments: tuple[str, ...], environment: dict[str, str], **options: bool
+) -> Iterator[subprocess.Popen[str]]:
     """The command line in the background; gone, whatever happens, when the block ends."""
     command = [sys.executable, "-m", "histoflow_flows.cli", *arguments]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
+    with subprocess.Popen(
+        command, env=environment, stdout=pipe, stderr=pipe, text=True, **options
+    ) as process:
         try:
             yield process
         finally:
@@ -167,7 +198,7 @@ def test_check_says_what_is_valid_and_lists_what_is_not(cli: Cli, experiment: st
     assert bad.returncode == 2
     assert "2 mistakes" in bad.stderr
     assert "Did you mean 'focal'?" in bad.stderr
-    assert "training.epochs: must be greater than or equal to 1. Got 0." in bad.stderr
+    assert "training.epochs: must be 1 or more. Got 0." in bad.stderr
 
 
 def test_recipes_are_listed_and_printed(cli: Cli) -> None:
