@@ -284,9 +284,9 @@ class Loss(Component[P]):
 
     build: Callable[[P, DataInfo], nn.Module]
     """A module whose ``forward(outputs, labels)`` returns one loss per image (no reduction)."""
-    outputs: Callable[[DataInfo], int]
+    outputs: Callable[[P, DataInfo], int]
     """How many raw outputs the network must have for these data."""
-    probabilities: Callable[[Tensor], Tensor]
+    probabilities: Callable[[P, Tensor], Tensor]
     """Raw outputs → images × classes, each row summing to one."""
     tasks: frozenset[Task] = ANY_TASK
 

@@ -79,7 +79,7 @@ def _predict(workshop: Workshop, model: torch.nn.Module, store: PackedStore) -> 
     batches = workshop.eval_batches(store.unseal_test())
     with progress.track("Evaluating", total=store.manifest.splits["test"].images) as advance:
         outputs, labels = predict(model, progress.counted(batches, advance))
-    return workshop.loss.probabilities(outputs).double().numpy(), labels.numpy()
+    return workshop.probabilities(outputs), labels.numpy()
 
 
 def _save_predictions(path: Path, probabilities: Any, labels: Any) -> None:

@@ -141,8 +141,8 @@ def histoflow_losses() -> Iterable[Loss[Any]]:
             return nn.CrossEntropyLoss(label_smoothing=params.smoothing, reduction="none")
 
         SMOOTH = Loss(name="smooth", summary="Cross-entropy with soft labels", params=SmoothParams,
-                      build=build, outputs=lambda data: len(data.classes),
-                      probabilities=lambda outputs: outputs.softmax(dim=1))
+                      build=build, outputs=lambda params, data: len(data.classes),
+                      probabilities=lambda params, outputs: outputs.softmax(dim=1))
 
         @hookimpl
         def histoflow_losses():

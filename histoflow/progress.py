@@ -1,7 +1,7 @@
 """How long work tells where it stands, without knowing who listens.
 
 A stage says ``with progress.track("Packing", total=n) as step: step()``. Who runs the stage
-decides what becomes of it: the command line draws bars, a Prefect task writes to its log.
+decides what becomes of it: the command line draws bars; where nobody listens it goes to the log.
 """
 
 from __future__ import annotations

@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from histoflow.components import (
     Architecture,
@@ -56,7 +58,8 @@ class Workshop:
         architecture = self.registry.get(Architecture, choice.name)
         build = (weights_follow and architecture.skeleton) or architecture.build
         torch.manual_seed(derive(self.experiment.seed, Stream.INITIAL_WEIGHTS))
-        return build(choice, self.info, self.loss.outputs(self.info)).to(self.device)
+        outputs = self.loss.outputs(self.experiment.loss, self.info)
+        return build(choice, self.info, outputs).to(self.device)
 
     def trainee(self, steps_per_epoch: int, *, weights_follow: bool = False) -> Trainee:
         experiment, model = self.experiment, self.model(weights_follow=weights_follow)
@@ -99,7 +102,7 @@ class Workshop:
     def validator(
         self, store: PackedStore, loss: nn.Module
     ) -> Callable[[nn.Module], Mapping[str, float | None]]:
-        """Computes val_loss and every metric on the validation split; val_loss alone where it is not finite."""
+        """Computes val_loss and every metric on the validation split; val_loss alone if it is not finite."""
         batches = self.eval_batches(store.split("val"))
 
         def validate(model: nn.Module) -> dict[str, float | None]:
@@ -107,14 +110,18 @@ class Workshop:
             if not outputs.isfinite().all():
                 return {"val_loss": math.nan}
             losses = loss(outputs.to(self.device), labels.to(self.device))
-            probabilities = self.loss.probabilities(outputs).double().numpy()
-            scores = score_all(self.metrics, probabilities, labels.numpy())
+            scores = score_all(self.metrics, self.probabilities(outputs), labels.numpy())
             return {
                 "val_loss": float(losses.double().mean()),
                 **{f"val_{name}": score.value for name, score in scores.items()},
             }
 
         return validate
+
+    def probabilities(self, outputs: Tensor) -> NDArray[np.float64]:
+        """Images × classes, from the network's raw outputs."""
+        linked: NDArray[np.float64] = self.loss.probabilities(self.experiment.loss, outputs).double().numpy()
+        return linked
 
     def higher_is_better(self) -> bool:
         """Which way the monitored figure should go."""

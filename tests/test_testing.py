@@ -462,8 +462,8 @@ def loss(compute: Callable[[Tensor, Tensor], Tensor] | None = None, **more: Any)
         "summary": "Cross-entropy",
         "params": Params,
         "build": lambda params, data: Module(),
-        "outputs": lambda data: len(data.classes),
-        "probabilities": lambda outputs: outputs.softmax(dim=1),
+        "outputs": lambda params, data: len(data.classes),
+        "probabilities": lambda params, outputs: outputs.softmax(dim=1),
     }
     return Loss(**{**usual, **more})
 
@@ -514,11 +514,17 @@ def test_sound_losses_pass() -> None:
         ),
         (loss(build=lambda params, data: LooseWeights()), "do not move to the device with it: weights"),
         (loss(build=lambda params, data: functional.cross_entropy), "must return an nn.Module"),
-        (loss(outputs=lambda data: 0), "outputs must be 1 or more"),
-        (loss(probabilities=lambda outputs: outputs.sigmoid()), "sum to one"),
-        (loss(probabilities=lambda outputs: outputs.softmax(dim=0)), "sum to one"),
-        (loss(probabilities=lambda outputs: outputs.softmax(dim=1)[:, 1:]), "probabilities must be 12×2"),
-        (loss(probabilities=lambda outputs: outputs.softmax(dim=1).flip(1)), "do not raise the probability"),
+        (loss(outputs=lambda params, data: 0), "outputs must be 1 or more"),
+        (loss(probabilities=lambda params, outputs: outputs.sigmoid()), "sum to one"),
+        (loss(probabilities=lambda params, outputs: outputs.softmax(dim=0)), "sum to one"),
+        (
+            loss(probabilities=lambda params, outputs: outputs.softmax(dim=1)[:, 1:]),
+            "probabilities must be 12×2",
+        ),
+        (
+            loss(probabilities=lambda params, outputs: outputs.softmax(dim=1).flip(1)),
+            "do not raise the probability",
+        ),
         (loss(check=lambda params, data: ["no"]), "refuses every example"),
     ],
 )

@@ -49,6 +49,21 @@ def _shared(check: str, what: str, members: Mapping[str, Collection[str]]) -> li
     ]
 
 
+def shares(counts: Mapping[str, Sequence[int]], asked: Mapping[str, float]) -> list[Finding]:
+    """Whether the splits that were dealt out hold about the shares that were asked for."""
+    total = sum(map(sum, counts.values()))
+    found = {split: sum(counts[split]) / total for split in asked}
+    return [
+        Finding(
+            "split_shares",
+            f"The {split} split holds {found[split]:.0%} of the images where {share:.0%} were asked for: "
+            f"groups are few or uneven. Another split.seed deals them otherwise.",
+        )
+        for split, share in asked.items()
+        if abs(found[split] - share) > max(0.05, share / 3)
+    ]
+
+
 def _missing_classes(classes: Sequence[str], counts: Mapping[str, Sequence[int]]) -> list[Finding]:
     return [
         Finding("missing_class", f"The {split} split has no image of class '{classes[index]}'.")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from histoflow import files, progress
 from histoflow.components import SPLITS, Facts, Row, Samples, SplitName, task_of
-from histoflow.data.audit import audit
+from histoflow.data.audit import Finding, audit, shares
 from histoflow.data.splits import Deal, dealer
 from histoflow.data.store import SCHEMA, Manifest, Quarantined, SplitFacts, shard_name
 from histoflow.errors import DataError, StorageError, UnreadableImage
@@ -196,6 +196,15 @@ class _Packing:
                 self._folder / split, max(1, SHARD_BYTES // image_bytes), len(self._samples.classes)
             )
 
+    def _findings(self, counts: Mapping[str, Sequence[int]]) -> list[Finding]:
+        found = audit(
+            self._samples.classes,
+            counts=counts,
+            groups={s: [g for g in w.groups if g is not None] for s, w in self._writers.items()},
+            image_hashes={split: writer.hashes for split, writer in self._writers.items()},
+        )
+        return found + shares(counts, asked=_asked_shares(self._samples.rows, self._recipe.split))
+
     def _manifest(self, splits: dict[SplitName, SplitFacts]) -> Manifest:
         assert self._shape is not None
         mean, std = _mean_and_std(self._writers["train"].histogram)
@@ -214,14 +223,7 @@ class _Packing:
             mean=mean,
             std=std,
             quarantine=tuple(self._quarantine),
-            findings=tuple(
-                audit(
-                    classes,
-                    counts={split: facts.counts for split, facts in splits.items()},
-                    groups={s: [g for g in w.groups if g is not None] for s, w in self._writers.items()},
-                    image_hashes={split: writer.hashes for split, writer in self._writers.items()},
-                )
-            ),
+            findings=tuple(self._findings({split: facts.counts for split, facts in splits.items()})),
             licence=self._facts.licence,
             citation=self._facts.citation,
         )
@@ -232,6 +234,12 @@ def _save(path: Path, array: NDArray[Any]) -> None:
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
         file.write(array.tobytes() if array.dtype.kind == "U" else array.data)
+
+
+def _asked_shares(rows: Sequence[Row], split: Mapping[str, Any]) -> dict[str, float]:
+    """The shares of the splits that were dealt out rather than brought."""
+    official = {row.split for row in rows}
+    return {name: split[name] for name in ("val", "test") if name not in official}
 
 
 def _hash(image: Image) -> str:

@@ -27,15 +27,16 @@ def _check_on(loss: Loss[Any], params: Any, data: DataInfo) -> None:
         module = loss.build(params, data)
     expect(isinstance(module, nn.Module), loss, f"build must return an nn.Module. Got {module!r}.")
     _check_buffers(loss, module)
-    width = loss.outputs(data)
+    with calling(loss, "outputs"):
+        width = loss.outputs(params, data)
     expect(isinstance(width, int) and width >= 1, loss, f"outputs must be 1 or more. Got {width!r}.")
     labels = torch.arange(12) % len(data.classes)
     chance = torch.Generator().manual_seed(0)
     for size in (1.0, 100.0):  # 100: as sure of itself as a network can be
         outputs = size * torch.randn(12, width, generator=chance)
         _check_losses(loss, module, outputs, labels)
-        _check_probabilities(loss, outputs, len(data.classes))
-    _check_link(loss, module, torch.zeros(12, width), labels)
+        _check_probabilities(loss, params, outputs, len(data.classes))
+    _check_link(loss, params, module, torch.zeros(12, width), labels)
 
 
 def _check_buffers(loss: Loss[Any], module: nn.Module) -> None:
@@ -66,9 +67,9 @@ def _check_losses(loss: Loss[Any], module: nn.Module, outputs: Tensor, labels: T
     expect(bool(gradient.isfinite().all()), loss, "gives gradients that are not finite.")
 
 
-def _check_probabilities(loss: Loss[Any], outputs: Tensor, classes: int) -> None:
+def _check_probabilities(loss: Loss[Any], params: Any, outputs: Tensor, classes: int) -> None:
     with calling(loss, "probabilities"):
-        probabilities = loss.probabilities(outputs)
+        probabilities = loss.probabilities(params, outputs)
     expect(
         probabilities.shape == (len(outputs), classes),
         loss,
@@ -78,14 +79,14 @@ def _check_probabilities(loss: Loss[Any], outputs: Tensor, classes: int) -> None
     expect(bool(sound), loss, "probabilities must be 0 or more, and each row must sum to one.")
 
 
-def _check_link(loss: Loss[Any], module: nn.Module, outputs: Tensor, labels: Tensor) -> None:
+def _check_link(loss: Loss[Any], params: Any, module: nn.Module, outputs: Tensor, labels: Tensor) -> None:
     """Outputs that make the loss small must make the labels likely."""
     outputs.requires_grad_()
     for _ in range(40):
         (gradient,) = torch.autograd.grad(module(outputs, labels).sum(), outputs)
         outputs.data -= 0.2 * gradient / gradient.abs().max().clamp_min(1e-9)
     expect(
-        bool((loss.probabilities(outputs.detach()).argmax(dim=1) == labels).all()),
+        bool((loss.probabilities(params, outputs.detach()).argmax(dim=1) == labels).all()),
         loss,
         "outputs that lower the loss do not raise the probability of the label.",
     )

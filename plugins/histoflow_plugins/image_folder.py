@@ -17,7 +17,19 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
-from histoflow import SPLITS, DataError, Dataset, Facts, Params, Row, Samples, SplitName, hookimpl, progress, task_of
+from histoflow import (
+    SPLITS,
+    DataError,
+    Dataset,
+    Facts,
+    Params,
+    Row,
+    Samples,
+    SplitName,
+    hookimpl,
+    progress,
+    task_of,
+)
 from histoflow.images import SUFFIXES, read_rgb
 
 SPLIT_FOLDERS: Mapping[str, SplitName] = {

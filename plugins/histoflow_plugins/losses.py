@@ -100,22 +100,22 @@ def build_focal(params: FocalParams, data: DataInfo) -> nn.Module:
 # ── Links ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def one_output(data: DataInfo) -> int:
+def one_output(params: BceParams, data: DataInfo) -> int:
     return 1
 
 
-def output_per_class(data: DataInfo) -> int:
+def output_per_class(params: WeightedParams, data: DataInfo) -> int:
     return len(data.classes)
 
 
-def sigmoid_pair(outputs: Tensor) -> Tensor:
+def sigmoid_pair(params: BceParams, outputs: Tensor) -> Tensor:
     import torch
 
     # sigmoid(-x) rather than 1 - sigmoid(x), which rounds small probabilities away.
     return torch.cat([-outputs, outputs], dim=1).float().sigmoid()
 
 
-def softmax(outputs: Tensor) -> Tensor:
+def softmax(params: WeightedParams, outputs: Tensor) -> Tensor:
     return outputs.float().softmax(dim=1)
 
 

@@ -232,6 +232,16 @@ def test_a_class_missing_from_a_split_is_told(tmp_path: Path) -> None:
     assert "The val split has no image of class 'yes'." in messages
 
 
+def test_shares_that_could_not_be_met_are_told(tmp_path: Path) -> None:
+    pixels = images(60)
+    rows = [Row(label=i % 2, source=str(i), group="big" if i < 40 else str(i)) for i in range(60)]
+    made = Samples(classes=("no", "yes"), rows=rows, read=lambda index: pixels[index])
+    checks = [
+        finding for finding in packed(tmp_path, made).manifest.findings if finding.check == "split_shares"
+    ]
+    assert any("where 25% were asked for" in finding.message for finding in checks)
+
+
 def test_a_full_disk_is_told_and_nothing_is_left(tmp_path: Path) -> None:
     """The limit on a file's size is the system's own way to refuse a write, without a small disk."""
     script = f"""

@@ -63,14 +63,14 @@ def test_bce_is_minus_the_log_of_the_labels_probability() -> None:
 
 
 def test_bce_gives_the_probability_of_both_classes() -> None:
-    probabilities = BCE.probabilities(torch.tensor([[0.0], [2.0], [-40.0]]))
+    probabilities = BCE.probabilities(BceParams(), torch.tensor([[0.0], [2.0], [-40.0]]))
     expected = torch.tensor([[0.5, 0.5], [0.119203, 0.880797], [1.0, math.exp(-40)]])
     torch.testing.assert_close(probabilities, expected, rtol=1e-5, atol=0)
 
 
 def test_bce_is_for_two_classes_and_one_output() -> None:
     assert BCE.tasks == {"binary"}
-    assert BCE.outputs(TWO) == 1
+    assert BCE.outputs(BceParams(), TWO) == 1
 
 
 def test_cross_entropy_is_that_of_torch(outputs: torch.Tensor) -> None:
@@ -92,7 +92,7 @@ def test_focal_follows_its_formula(outputs: torch.Tensor) -> None:
 @pytest.mark.parametrize("data", [TWO, THREE], ids=["binary", "multiclass"])
 @pytest.mark.parametrize("class_weights", [None, "balanced"])
 def test_focal_without_gamma_is_cross_entropy(data: DataInfo, class_weights: Any) -> None:
-    outputs = torch.randn(6, FOCAL.outputs(data), generator=torch.Generator().manual_seed(1))
+    outputs = torch.randn(6, FOCAL.outputs(FocalParams(), data), generator=torch.Generator().manual_seed(1))
     labels = torch.arange(6) % len(data.classes)
     focal = FOCAL.build(FocalParams(gamma=0, class_weights=class_weights), data)
     plain = CROSS_ENTROPY.build(CrossEntropyParams(class_weights=class_weights), data)
@@ -110,7 +110,7 @@ def test_focal_has_a_slope_where_it_is_certain() -> None:
 def test_probabilities_are_exact_in_half_precision() -> None:
     outputs = torch.randn(50, 3, generator=torch.Generator().manual_seed(2)).bfloat16()
     for loss, given in ((CROSS_ENTROPY, outputs), (BCE, outputs[:, :1])):
-        probabilities = loss.probabilities(given)
+        probabilities = loss.probabilities(loss.params(), given)
         torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(50))
 
 
@@ -126,7 +126,7 @@ EVERY_LOSS = [
 def _factors(loss: Loss[Any], params: Any, data: DataInfo) -> torch.Tensor:
     """What the class weights multiply the loss of an image of each class with."""
     labels = torch.arange(len(data.classes))
-    outputs = torch.randn(len(labels), loss.outputs(data), generator=torch.Generator().manual_seed(3))
+    outputs = torch.randn(len(labels), loss.outputs(params, data), generator=torch.Generator().manual_seed(3))
     plain = loss.build(loss.params(), data)
     factors: torch.Tensor = loss.build(params, data)(outputs, labels) / plain(outputs, labels)
     return factors
