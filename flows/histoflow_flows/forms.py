@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from histoflow.experiment import Experiment, experiment_model
+from histoflow.experiment import Experiment, experiment_model, load
 from histoflow.registry import installed
 
 if TYPE_CHECKING:
     ExperimentForm = Experiment
 else:
     ExperimentForm = experiment_model(installed())
+
+DEMO = load("demo")
+"""What a deployment runs when it is told nothing: a minute's work that needs no network."""

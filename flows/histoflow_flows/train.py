@@ -7,11 +7,11 @@ from pathlib import Path
 from prefect import flow
 
 from histoflow_flows import tasks
-from histoflow_flows.forms import ExperimentForm
+from histoflow_flows.forms import DEMO, ExperimentForm
 
 
 @flow(name="train-flow", flow_run_name="train {experiment.name}")
-def train_flow(experiment: ExperimentForm, run_id: str | None = None) -> Path:
+def train_flow(experiment: ExperimentForm = DEMO, run_id: str | None = None) -> Path:
     """Fetch, preprocess, train, evaluate, report; returns the run's folder.
 
     With the ``run_id`` of a run that was interrupted, goes on where that one stood.
