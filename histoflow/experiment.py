@@ -100,7 +100,9 @@ class Training(Settings):
 
 
 class Experiment(Settings):
-    """What a run is told. Read one with ``parse`` or ``load``, which know the installed plugins."""
+    """All that a run is told."""
+
+    # Made by ``parse`` and ``load``, which know the installed plugins. The docstring heads the run form.
 
     name: Annotated[str, _NAME] = "experiment"
     """Begins the name of each run's folder."""

@@ -15,8 +15,10 @@ def prepare(debug: bool) -> None:
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     # The in-process server's cold start on a small machine can outlast the usual 20 s.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
-    # The command line shows progress and errors itself; Prefect would add each traceback.
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if debug else "CRITICAL")
+    # The command line shows progress and errors itself; Prefect would add each traceback. Its log goes to the
+    # server all the same.
+    if not debug:
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     if not _prefect_is_set_up():
         os.environ.setdefault("PREFECT_HOME", str(home.prefect()))
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from conftest import Cli
@@ -53,9 +54,14 @@ def weights(run: Path) -> dict[str, str]:
 # ── Running ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_train_evaluate_and_runs_work_against_a_prefect_server(cli: Cli, home: Path, experiment: str) -> None:
+def test_train_evaluate_and_runs_work_against_a_prefect_server(
+    cli: Cli, home: Path, experiment: str, prefect_server: str
+) -> None:
     trained = cli("train", experiment)
     assert trained.returncode == 0, trained.stderr
+    assert "Flow run" not in trained.stdout + trained.stderr, "Prefect's log goes to the server alone"
+    logs = httpx.post(f"{prefect_server}/logs/filter", json={"limit": 100}).json()
+    assert any("Finished in state Completed()" in line["message"] for line in logs)
     assert "Epoch 3/3" in trained.stdout
     assert "overall" in trained.stdout
     run = the_run(home)
