@@ -14,8 +14,9 @@ import typer
 from histoflow import __version__, home, recipes, registry, runs
 from histoflow.components import KINDS
 from histoflow.errors import HistoflowError, UserError
-from histoflow.experiment import json_schema, load
+from histoflow.experiment import Experiment, json_schema, load
 from histoflow.runs import Run
+from histoflow.stages import experiment_of
 from histoflow_flows import display
 from histoflow_flows.interrupts import Interrupted, interruptible
 
@@ -106,16 +107,13 @@ def train(
             raise UserError(
                 "A run is resumed as it was begun: --resume takes no --set. Start a new run instead."
             )
-        _train(run.read().experiment, run.id)
+        _train(experiment_of(run), run.id)
     else:
         experiment = load(str(source), overrides or ())
-        _train(experiment.to_data(), runs.new_id(experiment.name))
+        _train(experiment, runs.new_id(experiment.name))
 
 
-def _train(data: dict[str, Any], run_id: str) -> None:
-    from histoflow.experiment import parse
-
-    experiment = parse(data)
+def _train(experiment: Experiment, run_id: str) -> None:
     display.out.print(f"Run [bold]{run_id}[/]", highlight=False)
     with interruptible(f"To go on: histoflow train --resume {run_id}"), _flow_environment():
         from histoflow_flows.train import train_flow
@@ -260,7 +258,11 @@ def _plugin_entries(installed: registry.Registry) -> list[dict[str, str]]:
 
 
 @plugins_app.command()
-def show(kind: str, name: str, as_json: AsJson = False) -> None:
+def show(
+    kind: Annotated[str, typer.Argument(help="What kind of component, such as architecture.")],
+    name: Annotated[str, typer.Argument(help="Its name, as in the list of 'histoflow plugins'.")],
+    as_json: AsJson = False,
+) -> None:
     """The parameters of one component: type, default, bounds."""
     kinds = {known.kind: known for known in KINDS} | {known.plural: known for known in KINDS}
     if kind not in kinds:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 from histoflow import home
@@ -24,10 +26,11 @@ def prepare(debug: bool) -> None:
 
 
 def start_in_process_server() -> None:
-    """Start the server that Prefect would start by itself, but deaf to Ctrl-C.
+    """Start the server that Prefect would start by itself, but deaf to Ctrl-C and not outliving this process.
 
     A terminal sends Ctrl-C to every process in it. A server that ended at once could not take the news
-    that the flow was interrupted, and Prefect would try to tell it for minutes.
+    that the flow was interrupted, and Prefect would try to tell it for minutes. And ``kill -9`` runs
+    nothing that could end the server.
     """
     from prefect.settings import PREFECT_API_URL
 
@@ -37,9 +40,19 @@ def start_in_process_server() -> None:
 
     unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the server inherits the mask
     try:
-        SubprocessASGIServer().start()
+        server = SubprocessASGIServer()
+        server.start()
+        if server.server_process is not None:
+            _end_with_this_process(server.server_process.pid)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+
+
+def _end_with_this_process(pid: int) -> None:
+    """Have a shell end that process when our end of its standard input closes, however we end."""
+    command = ["sh", "-c", f"cat >/dev/null; kill {pid}"]
+    watcher = subprocess.Popen(command, stdin=subprocess.PIPE)  # noqa: S603
+    atexit.register(watcher.kill)  # a regular end stops the server by itself
 
 
 def _prefect_is_set_up() -> bool:

@@ -150,8 +150,27 @@ def test_however_it_is_ended_it_says_how_to_go_on_and_leaves_no_process_behind(
     assert process.returncode == 130
     assert f"Interrupted. To go on: histoflow train --resume {the_run(home).name}" in errors
     assert "Traceback" not in errors
-    left = subprocess.run(["ps", "-o", "pid=,args=", "-s", str(process.pid)], capture_output=True, text=True)
-    assert left.stdout == ""
+    assert _processes_of_session(process.pid) == ""
+
+
+def test_a_kill_leaves_no_server_behind(cli_environment: dict[str, str], home: Path, experiment: str) -> None:
+    environment = {name: value for name, value in cli_environment.items() if name != "PREFECT_API_URL"}
+    arguments = ("train", experiment, "--set", "training.epochs=5000")
+    with started(arguments, environment, start_new_session=True) as process:
+        _wait_for(lambda: list(home.glob("runs/*/checkpoints/index.json")), process)
+        assert "uvicorn" in _processes_of_session(process.pid)
+        process.kill()
+        process.wait()
+        deadline = time.monotonic() + 30
+        while _processes_of_session(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert _processes_of_session(process.pid) == ""
+
+
+def _processes_of_session(session: int) -> str:
+    return subprocess.run(
+        ["ps", "-o", "pid=,args=", "-s", str(session)], capture_output=True, text=True
+    ).stdout
 
 
 @contextmanager
