@@ -50,9 +50,14 @@ def start_in_process_server() -> None:
 
 def _end_with_this_process(pid: int) -> None:
     """Have a shell end that process when our end of its standard input closes, however we end."""
-    command = ["sh", "-c", f"cat >/dev/null; kill {pid}"]
-    watcher = subprocess.Popen(command, stdin=subprocess.PIPE)  # noqa: S603
-    atexit.register(watcher.kill)  # a regular end stops the server by itself
+    command = ["sh", "-c", f"read _; kill {pid}"]
+    watcher = subprocess.Popen(command, stdin=subprocess.PIPE)
+
+    def dismiss() -> None:  # a regular end stops the server by itself
+        watcher.kill()
+        watcher.wait()
+
+    atexit.register(dismiss)
 
 
 def _prefect_is_set_up() -> bool:
