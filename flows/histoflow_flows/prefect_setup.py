@@ -51,7 +51,7 @@ def start_in_process_server() -> None:
 def _end_with_this_process(pid: int) -> None:
     """Have a shell end that process when our end of its standard input closes, however we end."""
     command = ["sh", "-c", f"read _; kill {pid}"]
-    watcher = subprocess.Popen(command, stdin=subprocess.PIPE)
+    watcher = subprocess.Popen(command, stdin=subprocess.PIPE)  # noqa: S603 - nothing in it is a stranger's
 
     def dismiss() -> None:  # a regular end stops the server by itself
         watcher.kill()
