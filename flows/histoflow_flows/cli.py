@@ -181,7 +181,7 @@ def list_runs(as_json: AsJson = False) -> None:
     elif not rows:
         display.out.print("No runs yet. Begin with: histoflow train demo")
     else:
-        columns = ("id", "state", "dataset", "architecture", "epochs", "best", "test")
+        columns = ("id", "state", "trained", "best epoch", "test")
         display.out.print(display.table("Runs", columns, [_cells(row) for row in rows]))
 
 
@@ -203,15 +203,23 @@ def _summary(run: Run) -> dict[str, Any]:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    best, test = row.get("best"), row.get("test")
+    """The first figures of a run, one a line; --json has them all."""
+    if "reason" in row:
+        return row["id"], row["state"], row["reason"], "", ""
+    best, test = row["best"], list((row["test"] or {}).items())[:3]
+    kept = (
+        f"{best['epoch']} of {row['epochs']}\n{best['monitor']} {display.figure(best['value'])}"
+        if best
+        else ""
+    )
     return (
         row["id"],
         row["state"],
-        row.get("dataset", row.get("reason", "")),
-        row.get("architecture", ""),
-        str(row.get("epochs", "")),
-        f"epoch {best['epoch']}: {best['monitor']} {display.figure(best['value'])}" if best else "",
-        ", ".join(f"{name} {display.figure(value)}" for name, value in test.items()) if test else "",
+        f"{row['architecture']} on {row['dataset']}",
+        f"{best['epoch']} of {row['epochs']}\n{best['monitor']} {display.figure(best['value'])}"
+        if best
+        else "",
+        "\n".join(f"{name} {display.figure(value)}" for name, value in test),
     )
 
 
