@@ -206,21 +206,21 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     """The first figures of a run, one a line; --json has them all."""
     if "reason" in row:
         return row["id"], row["state"], row["reason"], "", ""
-    best, test = row["best"], list((row["test"] or {}).items())[:3]
-    kept = (
-        f"{best['epoch']} of {row['epochs']}\n{best['monitor']} {display.figure(best['value'])}"
-        if best
-        else ""
-    )
+    test = list((row["test"] or {}).items())[:3]
     return (
         row["id"],
         row["state"],
         f"{row['architecture']} on {row['dataset']}",
-        f"{best['epoch']} of {row['epochs']}\n{best['monitor']} {display.figure(best['value'])}"
-        if best
-        else "",
+        _best_epoch(row),
         "\n".join(f"{name} {display.figure(value)}" for name, value in test),
     )
+
+
+def _best_epoch(row: dict[str, Any]) -> str:
+    best = row["best"]
+    if not best:
+        return ""
+    return f"{best['epoch']} of {row['epochs']}\n{best['monitor']} {display.figure(best['value'])}"
 
 
 @plugins_app.callback()
