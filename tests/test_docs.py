@@ -55,6 +55,12 @@ def test_every_python_snippet_compiles(source: str) -> None:
     compile(source, "snippet", "exec")
 
 
+def test_the_guides_example_of_the_stages_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    source = next(block for block in blocks("python") if "stages.start" in block)
+    exec(compile(source, "docs/guide.md", "exec"), {})
+    assert "'accuracy'" in capsys.readouterr().out
+
+
 def test_every_command_in_the_documents_exists() -> None:
     import typer
 

@@ -331,7 +331,3 @@ def test_a_damaged_checkpoint_and_a_run_of_a_later_schema_exit_2(
 
 def test_debug_shows_the_traceback(cli: Cli) -> None:
     assert "Traceback" in cli("--debug", "check", "nothing").stderr
-
-
-def test_the_environment_of_the_tests_is_not_touched(home: Path) -> None:
-    assert os.environ["HISTOFLOW_HOME"] == str(home)
