@@ -22,8 +22,8 @@ class Made:
     def __len__(self) -> int:
         return STEPS
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:  # noqa: ARG002 - the same in all
-        for _ in range(STEPS):
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:  # noqa: ARG002 - the same in all
+        for _ in range(first_step, STEPS):
             yield self.batch
 
 

@@ -11,7 +11,10 @@
     │   ├── DeviceError             the device asked for is not there
     │   └── HomeError               the home folder cannot be written
     ├── StorageError                the disk is full or failed while writing
-    └── DivergedError               training left the finite numbers
+    ├── DivergedError               training left the finite numbers
+    ├── TimeLimitError              training ran out of its time before there was a model
+    ├── DeviceMemoryError           a batch does not fit into the device's memory
+    └── Stopped                     the process was asked to end, and did where nothing was half done
 
 A message says what was wrong, what is allowed, what was given, and the next step.
 """
@@ -77,3 +80,12 @@ class StorageError(HistoflowError): ...
 
 
 class DivergedError(HistoflowError): ...
+
+
+class TimeLimitError(HistoflowError): ...
+
+
+class DeviceMemoryError(HistoflowError): ...
+
+
+class Stopped(HistoflowError): ...

@@ -95,8 +95,18 @@ class Training(Settings):
     """The figure that picks the best epoch: val_loss, or val_ and the name of one of the metrics."""
     sampler: Sampler = "shuffle"
     """Each image once an epoch, or classes drawn equally often, with replacement."""
+    share: float = Field(1.0, gt=0, le=1)
+    """The share of the training images, of each class alike, that is trained on."""
     device: Annotated[str, _DEVICE] = "auto"
     """auto, cpu, cuda or cuda:N."""
+    checkpoint_seconds: float = Field(30.0, gt=0)
+    """How much work a kill may cost: a checkpoint is written so often within an epoch, and after each."""
+    time_limit: float | None = Field(None, gt=0)
+    """Minutes of training after which it ends with the best epoch so far; null sets no limit."""
+    stall_limit: float | None = Field(600.0, gt=0)
+    """Seconds that one step may take before the process is given up as hung; null waits for ever."""
+    on_out_of_memory: Literal["stop", "split"] = "stop"
+    """Stop with advice, or pass each batch in halves, which gives batch norm other statistics."""
 
 
 class Experiment(Settings):

@@ -19,6 +19,7 @@ class Stream(IntEnum):
     ORDER = 1
     AUGMENT = 2
     STEP = 3
+    SHARE = 4
 
 
 def derive(seed: int, *place: int) -> int:

@@ -6,7 +6,7 @@ The flows wrap each of them in a Prefect task; they run as well from a notebook 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -137,16 +137,33 @@ def preprocess(experiment: Experiment, raw: RawData, registry: Registry | None =
     return Packed(folder=folder, fingerprint=recipe.fingerprint)
 
 
-def train(experiment: Experiment, packed: Packed, run: Run, registry: Registry | None = None) -> Trained:
-    """Train, or go on training, until the last epoch or until patience ends."""
+def training(
+    experiment: Experiment, packed: Packed, run: Run, registry: Registry | None = None
+) -> Iterator[dict[str, Any]]:
+    """Train, or go on training, epoch by epoch: yields the entry of history.json for each.
+
+    Whoever asks for no more epochs ends training; one that was not ended goes on another time.
+    """
     from histoflow.data.store import PackedStore
     from histoflow.training import train_run
 
-    registry = registry or plugins.installed()
     with run.lock():
-        history = train_run(experiment, PackedStore(packed.folder), run, registry)
+        yield from train_run(experiment, PackedStore(packed.folder), run, registry or plugins.installed())
+
+
+def train(experiment: Experiment, packed: Packed, run: Run, registry: Registry | None = None) -> Trained:
+    """Train, or go on training, until the last epoch or another reason to stop."""
+    for _ in training(experiment, packed, run, registry):
+        pass
+    return trained(run)
+
+
+def trained(run: Run) -> Trained:
+    """What the training of this run came to."""
     record = run.read()
-    return Trained(run=run.folder, epochs=len(history), best=record.best or {}, stopped=record.stopped or "")
+    return Trained(
+        run=run.folder, epochs=len(run.history()), best=record.best or {}, stopped=record.stopped or ""
+    )
 
 
 def evaluate(

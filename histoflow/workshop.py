@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from histoflow import stopping
 from histoflow.components import (
     Architecture,
     DataInfo,
@@ -24,12 +25,13 @@ from histoflow.components import (
 )
 from histoflow.data.batches import Augment, EvalBatches, Pixels, TrainBatches
 from histoflow.data.store import Manifest, PackedStore, SplitReader
-from histoflow.engine.fit import Trainee
+from histoflow.engine.fit import Trainee, Validate
 from histoflow.engine.predict import predict
 from histoflow.evaluation.scores import score_all
 from histoflow.experiment import Experiment
 from histoflow.registry import Registry
 from histoflow.seeds import Stream, derive
+from histoflow.watchdog import Watchdog
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Workshop:
             batch_size=self.experiment.training.batch_size,
             seed=self.experiment.seed,
             sampler=self.experiment.training.sampler,
+            share=self.experiment.training.share,
             augment=cast("Sequence[Augment]", augment),
         )
 
@@ -99,14 +102,14 @@ class Workshop:
     def metrics(self) -> dict[str, tuple[Metric[Any], Any]]:
         return {c.name: (self.registry.get(Metric, c.name), c) for c in self.experiment.metrics}
 
-    def validator(
-        self, store: PackedStore, loss: nn.Module
-    ) -> Callable[[nn.Module], Mapping[str, float | None]]:
+    def validator(self, store: PackedStore, loss: nn.Module, watchdog: Watchdog) -> Validate:
         """Computes val_loss and every metric on the validation split; val_loss alone if it is not finite."""
         batches = self.eval_batches(store.split("val"))
 
-        def validate(model: nn.Module) -> dict[str, float | None]:
-            outputs, labels = predict(model, batches)
+        def validate(model: nn.Module) -> dict[str, float | None] | None:
+            outputs, labels = predict(model, watchdog.watched(_until_asked(batches)))
+            if stopping.asked():
+                return None
             if not outputs.isfinite().all():
                 return {"val_loss": math.nan}
             losses = loss(outputs.to(self.device), labels.to(self.device))
@@ -129,3 +132,11 @@ class Workshop:
         return (
             monitor != "val_loss" and self.registry.get(Metric, monitor.removeprefix("val_")).higher_is_better
         )
+
+
+def _until_asked(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches, of which no more come once the process is asked to end."""
+    for batch in batches:
+        yield batch
+        if stopping.asked():
+            return

@@ -48,11 +48,14 @@ class TrainBatches:
         batch_size: int,
         seed: int,
         sampler: Sampler = "shuffle",
+        share: float = 1.0,
         augment: Sequence[Augment] = (),
     ) -> None:
         self._split, self._pixels, self._augment = split, pixels, augment
         self._seed, self._sampler = seed, sampler
-        self._bounds = _batch_bounds(len(split), batch_size)
+        self._chosen = stratified_share(split.labels, share, derive(seed, Stream.SHARE))
+        self._labels = split.labels[self._chosen]
+        self._bounds = _batch_bounds(len(self._chosen), batch_size)
 
     def __len__(self) -> int:
         return len(self._bounds) - 1
@@ -60,12 +63,16 @@ class TrainBatches:
     @property
     def images(self) -> int:
         """Images in an epoch."""
-        return len(self._split)
+        return len(self._chosen)
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        order = sample_order(self._split.labels, self._sampler, derive(self._seed, Stream.ORDER, epoch))
-        for step, (start, end) in enumerate(pairwise(self._bounds)):
-            indices = order[start:end]
+    def images_before(self, step: int) -> int:
+        """Images in the steps of an epoch before this one."""
+        return self._bounds[step]
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        order = sample_order(self._labels, self._sampler, derive(self._seed, Stream.ORDER, epoch))
+        for step, (start, end) in enumerate(pairwise(self._bounds[first_step:]), start=first_step):
+            indices = self._chosen[order[start:end]]
             labels = torch.from_numpy(self._split.labels[indices]).to(self._pixels.device)
             yield self._images(indices, epoch, step), labels
 
@@ -104,6 +111,18 @@ def _batch_bounds(images: int, batch_size: int) -> list[int]:
     if batch_size > 1 and images % batch_size == 1 and len(bounds) > 2:
         del bounds[-2]
     return bounds
+
+
+def stratified_share(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.int64]:
+    """Where that share of the images of each class stands, and of each class at least one image."""
+    if share == 1:
+        return np.arange(len(labels))
+    chance = np.random.Generator(np.random.Philox(seed))
+    chosen = [
+        chance.permutation(places)[: max(1, round(share * len(places)))]
+        for places in (np.flatnonzero(labels == label) for label in np.unique(labels))
+    ]
+    return np.sort(np.concatenate(chosen))
 
 
 def sample_order(labels: NDArray[np.int64], sampler: Sampler, seed: int) -> NDArray[np.int64]:

@@ -2,11 +2,12 @@
 
     checkpoints/epoch-0007/weights.safetensors   the model
     checkpoints/epoch-0007/optimizer.pt          optimizer and scheduler, read with weights_only=True
-    checkpoints/epoch-0007/meta.json             epoch, history, hashes of the two files
+    checkpoints/epoch-0007/meta.json             position, history, hashes of the two files
+    checkpoints/epoch-0008-step-000120/…         the same, in the middle of an epoch
     checkpoints/index.json                       which folders are last and best, and their hashes
 
 A checkpoint's folder is complete before the index names it, and the index is one file that is replaced
-whole, so a process killed at any moment leaves the last and the best of one and the same epoch.
+whole, so a process killed at any moment leaves the last and the best of one and the same moment.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Literal
@@ -26,7 +27,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from histoflow import files
-from histoflow.engine.fit import Trainee
+from histoflow.engine.fit import Position, Trainee
 from histoflow.errors import CheckpointError
 
 SCHEMA = 1
@@ -41,16 +42,27 @@ class Checkpoint:
 
     folder: Path
     epoch: int
+    """How many epochs were complete."""
     history: tuple[Mapping[str, Any], ...]
+    position: Position
+    """Where training goes on."""
+    parts: int
+    """In how many parts each batch passed through the network."""
     model_hash: str
     """SHA-256 of the weights file: the name by which results refer to this very model."""
 
 
-def save(root: Path, trainee: Trainee, history: Iterable[Mapping[str, Any]], *, best: bool) -> None:
-    """Write the state after the last epoch of the history; make it last, and best if it is."""
-    history = list(history)
-    epoch = history[-1]["epoch"]
-    folder = root / f"epoch-{epoch:04d}"
+def save(
+    root: Path,
+    trainee: Trainee,
+    history: Iterable[Mapping[str, Any]],
+    position: Position,
+    *,
+    best: bool,
+    parts: int = 1,
+) -> None:
+    """Write the state at this position; make it last, and best if it is."""
+    folder = root / _folder_name(position)
     if folder.exists():  # left by a process killed before it could name it the last one
         shutil.rmtree(folder)
     with files.atomic_folder(folder) as temporary:
@@ -58,12 +70,24 @@ def save(root: Path, trainee: Trainee, history: Iterable[Mapping[str, Any]], *, 
         (temporary / _WEIGHTS).write_bytes(safetensors_bytes(_own_memory(trainee.model.state_dict())))
         (temporary / _OPTIMIZER).write_bytes(_optimizer_bytes(trainee))
         hashes = {name: files.digest_of_file(temporary / name) for name in (_WEIGHTS, _OPTIMIZER)}
-        meta = {"schema": SCHEMA, "epoch": epoch, "history": history, "files": hashes}
+        meta = {
+            "schema": SCHEMA,
+            "position": asdict(position),
+            "parts": parts,
+            "history": list(history),
+            "files": hashes,
+        }
         files.write_json(temporary / _META, meta)
     entry = {"folder": folder.name, "sha256": files.digest_of_file(folder / _META)}
     index = {**_read_index(root), "last": entry, **({"best": entry} if best else {})}
     files.write_json(root / _INDEX, index)
     _prune(root, kept={entry["folder"] for entry in index.values()})
+
+
+def _folder_name(position: Position) -> str:
+    if position.step:
+        return f"epoch-{position.epoch:04d}-step-{position.step:06d}"
+    return f"epoch-{position.epoch - 1:04d}"
 
 
 def find(root: Path, which: Which) -> Checkpoint | None:
@@ -77,7 +101,14 @@ def find(root: Path, which: Which) -> Checkpoint | None:
     files.refuse_newer(folder / _META, meta.get("schema"), SCHEMA, CheckpointError)
     for name, expected in meta["files"].items():
         _expect_hash(folder / name, expected)
-    return Checkpoint(folder, meta["epoch"], tuple(meta["history"]), meta["files"][_WEIGHTS])
+    return Checkpoint(
+        folder=folder,
+        epoch=meta["position"]["epoch"] - 1,
+        history=tuple(meta["history"]),
+        position=Position(**meta["position"]),
+        parts=meta["parts"],
+        model_hash=meta["files"][_WEIGHTS],
+    )
 
 
 def load_weights(checkpoint: Checkpoint, model: nn.Module) -> None:

@@ -2,15 +2,15 @@
 
 Its driver decides what to do with each epoch: save, show, stop (by ``break``) or prune (by not
 asking for the next one). Chance inside a step, such as dropout, is seeded by (seed, epoch, step), so
-training can start at any epoch without the state of any generator.
+training can start at any step without the state of any generator.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol
 
 import torch
@@ -21,13 +21,17 @@ from torch.optim.lr_scheduler import LRScheduler
 from histoflow.errors import DivergedError
 from histoflow.seeds import Stream, derive
 
+Values = Mapping[str, float | None]
+Validate = Callable[[nn.Module], Values | None]
+"""Figures of the model as it is; None if it was asked to end before they were found."""
+
 
 class Batches(Protocol):
     """The training data: images and labels of each step of an epoch, on the model's device."""
 
     def __len__(self) -> int: ...
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]: ...
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]: ...
 
 
 @dataclass
@@ -43,15 +47,30 @@ class Trainee:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Position:
+    """A place within an epoch, and what its steps came to so far: all that is needed to go on there."""
+
+    epoch: int = 1
+    step: int = 0
+    """Steps of this epoch that are done."""
+    loss: float = 0.0
+    """Summed over the images of those steps."""
+    images: int = 0
+    seconds: float = 0.0
+    lr: float | None = None
+    """At the beginning of the epoch; None where it has not begun."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Epoch:
     """What one epoch came to."""
 
     epoch: int
     """Counted from 1."""
     train_loss: float
-    values: Mapping[str, float | None]
+    values: Values
     """What the validation found: val_loss and the metrics; None where one is undefined."""
-    lr: float
+    lr: float | None
     seconds: float
     images_per_second: float
 
@@ -68,53 +87,93 @@ class Epoch:
 def fit(
     trainee: Trainee,
     batches: Batches,
-    validate: Callable[[nn.Module], Mapping[str, float | None]],
+    validate: Validate,
     *,
     seed: int,
     epochs: int,
-    first_epoch: int = 1,
-) -> Iterator[Epoch]:
-    """Train, yielding after each epoch when model, optimizer and scheduler are as that epoch left them."""
-    for epoch in range(first_epoch, epochs + 1):
-        begin = time.perf_counter()
-        lr = float(trainee.optimizer.param_groups[0]["lr"])
-        train_loss, images = _train_epoch(trainee, batches, seed, epoch)
-        seconds = time.perf_counter() - begin
-        _refuse_divergence("train_loss", train_loss, epoch)
-        values = validate(trainee.model)
-        _refuse_divergence("val_loss", values.get("val_loss"), epoch)
+    start: Position = Position(),
+    pause: Callable[[], bool] = lambda: False,
+    parts: int = 1,
+) -> Iterator[Epoch | Position]:
+    """Train, yielding after each epoch when model, optimizer and scheduler are as that epoch left them.
+
+    ``pause`` is asked after each step; where it says yes, the position is yielded, from which training
+    can start again. It is yielded as well when the validation was asked to end. In ``parts``, each
+    batch passes through the network one part after the other, which takes less memory.
+    """
+    while start.epoch <= epochs:
+        if start.lr is None:
+            start = replace(start, lr=float(trainee.optimizer.param_groups[0]["lr"]))
+        done = yield from _train_epoch(trainee, batches, seed, start, pause, parts)
+        train_loss = done.loss / done.images if done.images else math.nan
+        while (values := validate(trainee.model)) is None:
+            yield done
+        _refuse_divergence(f"the val_loss of epoch {done.epoch}", values.get("val_loss"))
         yield Epoch(
-            epoch=epoch,
+            epoch=done.epoch,
             train_loss=train_loss,
             values=values,
-            lr=lr,
-            seconds=seconds,
-            images_per_second=images / seconds,
+            lr=done.lr,
+            seconds=done.seconds,
+            images_per_second=done.images / done.seconds,
         )
+        start = Position(epoch=done.epoch + 1)
 
 
-def _refuse_divergence(name: str, value: float | None, epoch: int) -> None:
+class _Tally:
+    """The losses since the last position. They stay on the device: reading one would wait for it."""
+
+    def __init__(self, start: Position) -> None:
+        self.position = start
+        self._losses: list[Tensor] = []
+        self._images = 0
+        self._begin = time.perf_counter()
+
+    def add(self, loss: Tensor, images: int) -> None:
+        self._losses.append(loss)
+        self._images += images
+
+    def read(self) -> Position:
+        """The position now; a loss that is not finite ends training."""
+        losses = torch.stack(self._losses).tolist() if self._losses else []
+        total, last = self.position.loss, self.position
+        for step, loss in enumerate(losses, start=last.step + 1):
+            _refuse_divergence(f"the loss of epoch {last.epoch}, step {step},", loss)
+            total += loss
+        now = time.perf_counter()
+        self.position = replace(
+            last,
+            step=last.step + len(losses),
+            loss=total,
+            images=last.images + self._images,
+            seconds=last.seconds + now - self._begin,
+        )
+        self._losses, self._images, self._begin = [], 0, now
+        return self.position
+
+
+def _train_epoch(
+    trainee: Trainee, batches: Batches, seed: int, start: Position, pause: Callable[[], bool], parts: int
+) -> Generator[Position, None, Position]:
+    """Train the rest of the epoch; returns the position at its end."""
+    trainee.model.train()
+    tally = _Tally(start)
+    for step, (images, labels) in enumerate(batches.epoch(start.epoch, start.step), start=start.step):
+        _seed_chance(derive(seed, Stream.STEP, start.epoch, step), images.device)
+        tally.add(_train_step(trainee, images, labels, parts), len(labels))
+        if trainee.scheduler_every == "step" or step == len(batches) - 1:
+            trainee.scheduler.step()
+        if pause():
+            yield tally.read()
+    return tally.read()
+
+
+def _refuse_divergence(what: str, value: float | None) -> None:
     if value is not None and not math.isfinite(value):
-        kept = f"The checkpoint of epoch {epoch - 1} is the last good one. " if epoch > 1 else ""
         raise DivergedError(
-            f"Training diverged: the {name} of epoch {epoch} is {value}. {kept}"
+            f"Training diverged: {what} is {value}. The last checkpoint is of before, and stays. "
             f"Lower optimizer.lr and train again."
         )
-
-
-def _train_epoch(trainee: Trainee, batches: Batches, seed: int, epoch: int) -> tuple[float, int]:
-    """Mean loss over the epoch's images, and how many there were."""
-    trainee.model.train()
-    total: Tensor | None = None
-    seen = 0
-    for step, (images, labels) in enumerate(batches.epoch(epoch)):
-        _seed_chance(derive(seed, Stream.STEP, epoch, step), images.device)
-        losses = _train_step(trainee, images, labels)
-        total = losses if total is None else total + losses  # stays on the device: reading it would wait
-        seen += len(labels)
-    if trainee.scheduler_every == "epoch":
-        trainee.scheduler.step()
-    return (float(total) / seen if total is not None else math.nan), seen
 
 
 def _seed_chance(seed: int, device: torch.device) -> None:
@@ -124,12 +183,23 @@ def _seed_chance(seed: int, device: torch.device) -> None:
         torch.cuda.manual_seed(seed)
 
 
-def _train_step(trainee: Trainee, images: Tensor, labels: Tensor) -> Tensor:
+def _train_step(trainee: Trainee, images: Tensor, labels: Tensor, parts: int) -> Tensor:
     trainee.optimizer.zero_grad(set_to_none=True)
-    losses = trainee.loss(trainee.model(images), labels)
-    losses.mean().backward()
+    if parts == 1:
+        losses = trainee.loss(trainee.model(images), labels)
+        losses.mean().backward()
+        total: Tensor = losses.detach().double().sum()
+    else:
+        total = _accumulate(trainee, images, labels, parts)
     trainee.optimizer.step()
-    if trainee.scheduler_every == "step":
-        trainee.scheduler.step()
-    total: Tensor = losses.detach().double().sum()
     return total
+
+
+def _accumulate(trainee: Trainee, images: Tensor, labels: Tensor, parts: int) -> Tensor:
+    """The gradient of the whole batch, from one part of it after the other."""
+    totals = []
+    for some_images, some_labels in zip(images.chunk(parts), labels.chunk(parts), strict=True):
+        losses = trainee.loss(trainee.model(some_images), some_labels)
+        (losses.sum() / len(labels)).backward()
+        totals.append(losses.detach().double().sum())
+    return torch.stack(totals).sum()

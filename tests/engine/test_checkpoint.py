@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from histoflow.engine import checkpoint
-from histoflow.engine.fit import Trainee
+from histoflow.engine.fit import Position, Trainee
 from histoflow.errors import CheckpointError
 
 SCHEDULERS = {
@@ -44,6 +44,10 @@ def history(epochs: int) -> list[dict[str, Any]]:
     return [{"epoch": epoch, "val_loss": 1 / epoch} for epoch in range(1, epochs + 1)]
 
 
+def after(epochs: int) -> Position:
+    return Position(epoch=epochs + 1)
+
+
 def found(root: Path, which: checkpoint.Which = "last") -> checkpoint.Checkpoint:
     result = checkpoint.find(root, which)
     assert result is not None
@@ -54,7 +58,7 @@ def found(root: Path, which: checkpoint.Which = "last") -> checkpoint.Checkpoint
 def test_training_goes_on_as_if_it_had_not_been_saved(tmp_path: Path, scheduler: str) -> None:
     ours, other = trainee(scheduler=scheduler), trainee(scheduler=scheduler, seed=5)
     work(ours)
-    checkpoint.save(tmp_path, ours, history(1), best=True)
+    checkpoint.save(tmp_path, ours, history(1), after(1), best=True)
     checkpoint.load_training(found(tmp_path), other, torch.device("cpu"))
     for trained in (ours, other):
         work(trained)
@@ -66,7 +70,7 @@ def test_training_goes_on_as_if_it_had_not_been_saved(tmp_path: Path, scheduler:
 
 def test_last_and_best_are_kept_and_the_others_removed(tmp_path: Path) -> None:
     for epoch, best in ((1, True), (2, True), (3, False), (4, False)):
-        checkpoint.save(tmp_path, trainee(seed=epoch), history(epoch), best=best)
+        checkpoint.save(tmp_path, trainee(seed=epoch), history(epoch), after(epoch), best=best)
     assert sorted(os.listdir(tmp_path)) == ["epoch-0002", "epoch-0004", "index.json"]
     assert found(tmp_path, "best").epoch == 2
     assert found(tmp_path).epoch == 4
@@ -74,14 +78,25 @@ def test_last_and_best_are_kept_and_the_others_removed(tmp_path: Path) -> None:
     assert found(tmp_path, "best").model_hash != found(tmp_path).model_hash
 
 
+def test_a_position_within_an_epoch_takes_the_place_of_the_last_and_leaves_the_best(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, trainee(), history(1), after(1), best=True)
+    for step in (10, 20):
+        position = Position(epoch=2, step=step, loss=0.1 + 0.2, images=64, seconds=1.5, lr=1e-3)
+        checkpoint.save(tmp_path, trainee(seed=step), history(1), position, best=False, parts=4)
+    assert sorted(os.listdir(tmp_path)) == ["epoch-0001", "epoch-0002-step-000020", "index.json"]
+    last = found(tmp_path)
+    assert (last.epoch, last.position, last.parts) == (1, position, 4)
+    assert found(tmp_path, "best").epoch == 1
+
+
 def test_without_a_checkpoint_there_is_none(tmp_path: Path) -> None:
     assert checkpoint.find(tmp_path, "last") is None
 
 
 def test_what_a_process_killed_while_saving_left_is_cleared_away(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path, trainee(), history(1), best=True)
+    checkpoint.save(tmp_path, trainee(), history(1), after(1), best=True)
     (tmp_path / ".epoch-0002.killed").mkdir()  # killed while writing the folder
-    checkpoint.save(tmp_path, trainee(seed=2), history(2), best=False)
+    checkpoint.save(tmp_path, trainee(seed=2), history(2), after(2), best=False)
     assert not (tmp_path / ".epoch-0002.killed").exists()
 
 
@@ -90,7 +105,7 @@ def test_killed_between_any_two_writes_last_and_best_are_of_one_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
     """Epoch 2 is the best; going on from what is left must end as if nothing had happened."""
-    checkpoint.save(tmp_path, trainee(), history(1), best=True)
+    checkpoint.save(tmp_path, trainee(), history(1), after(1), best=True)
     replace, done = Path.replace, []
 
     def replace_then_die(path: Path, target: Path) -> None:
@@ -101,13 +116,13 @@ def test_killed_between_any_two_writes_last_and_best_are_of_one_epoch(
 
     monkeypatch.setattr(Path, "replace", replace_then_die)
     try:
-        checkpoint.save(tmp_path, trainee(seed=2), history(2), best=True)
+        checkpoint.save(tmp_path, trainee(seed=2), history(2), after(2), best=True)
         survived = True
     except KeyboardInterrupt:
         survived = False
     monkeypatch.undo()
     assert found(tmp_path).epoch == found(tmp_path, "best").epoch == (2 if survived else 1)
-    checkpoint.save(tmp_path, trainee(seed=3), history(2), best=True)
+    checkpoint.save(tmp_path, trainee(seed=3), history(2), after(2), best=True)
     assert found(tmp_path, "best").epoch == 2
 
 
@@ -117,11 +132,12 @@ import resource, signal, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 import test_checkpoint as here
+from dataclasses import replace
 from pathlib import Path
 from histoflow.errors import StorageError
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
-    here.checkpoint.save(Path({str(tmp_path)!r}), here.trainee(), here.history(1), best=True)
+    here.checkpoint.save(Path({str(tmp_path)!r}), here.trainee(), here.history(1), here.after(1), best=True)
 except StorageError as error:
     print(error)
 """
@@ -133,7 +149,7 @@ except StorageError as error:
 @pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.pt", "meta.json"])
 @pytest.mark.parametrize("damage", ["changed", "cut", "gone"])
 def test_a_damaged_file_is_refused_by_name(tmp_path: Path, name: str, damage: str) -> None:
-    checkpoint.save(tmp_path, trainee(), history(1), best=True)
+    checkpoint.save(tmp_path, trainee(), history(1), after(1), best=True)
     path = tmp_path / "epoch-0001" / name
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -152,13 +168,13 @@ def test_a_damaged_pointer_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_weights_of_another_network_are_refused(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path, trainee(), history(1), best=True)
+    checkpoint.save(tmp_path, trainee(), history(1), after(1), best=True)
     with pytest.raises(CheckpointError, match="belongs to another network: 7 tensors are missing"):
         checkpoint.load_weights(found(tmp_path), trainee(width=4).model)
 
 
 def test_a_checkpoint_of_a_later_histoflow_is_refused(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path, trainee(), history(1), best=True)
+    checkpoint.save(tmp_path, trainee(), history(1), after(1), best=True)
     meta = tmp_path / "epoch-0001" / "meta.json"
     meta.write_text(json.dumps(json.loads(meta.read_text()) | {"schema": 99}))
     entry = {"folder": "epoch-0001", "sha256": checkpoint.files.digest_of_file(meta)}
@@ -169,9 +185,8 @@ def test_a_checkpoint_of_a_later_histoflow_is_refused(tmp_path: Path) -> None:
 
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
     """Even with a right hash, a pickled object in the optimizer's file is refused by torch itself."""
-    checkpoint.save(tmp_path, trainee(), history(1), best=True)
-    torch.save({"optimizer": Path("/"), "scheduler": {}}, tmp_path / "epoch-0001" / "optimizer.pt")
+    checkpoint.save(tmp_path, trainee(), history(1), after(1), best=True)
+    saved = found(tmp_path)
+    torch.save({"optimizer": Path("/"), "scheduler": {}}, saved.folder / "optimizer.pt")
     with pytest.raises(CheckpointError, match="not plain data"):
-        checkpoint.load_training(
-            checkpoint.Checkpoint(tmp_path / "epoch-0001", 1, (), ""), trainee(), torch.device("cpu")
-        )
+        checkpoint.load_training(saved, trainee(), torch.device("cpu"))

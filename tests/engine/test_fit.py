@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from histoflow.engine.fit import Epoch, Trainee, fit
+from histoflow.engine.fit import Epoch, Position, Trainee, fit
 from histoflow.engine.predict import predict
 from histoflow.errors import DivergedError
 from histoflow.seeds import Stream, derive
@@ -24,8 +24,8 @@ class Made:
     def __len__(self) -> int:
         return self.steps
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for step in range(self.steps):
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        for step in range(first_step, self.steps):
             generator = torch.Generator().manual_seed(epoch * 100 + step)
             images = torch.randn(4 if step else 3, 2, 6, 6, generator=generator)
             yield images, (images.mean(dim=(1, 2, 3)) > 0).long()
@@ -83,9 +83,66 @@ def test_training_from_a_later_epoch_equals_the_undisturbed_one() -> None:
     list(fit(whole, Made(), nothing, seed=9, epochs=4))
     list(fit(halves, Made(), nothing, seed=9, epochs=2))
     torch.manual_seed(12345)  # a process that goes on has other chance behind it
-    list(fit(halves, Made(), nothing, seed=9, epochs=4, first_epoch=3))
+    list(fit(halves, Made(), nothing, seed=9, epochs=4, start=Position(epoch=3)))
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, halves.model.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("every", ["epoch", "step"])
+def test_training_from_any_step_equals_the_undisturbed_one(every: str) -> None:
+    """Weights, losses and learning rates; a position is yielded after each step of two epochs."""
+    whole = trainee(every)
+    undisturbed = list(fit(whole, Made(), nothing, seed=9, epochs=2))
+    for stop in range(12):
+        broken = trainee(every)
+        moments = fit(broken, Made(), nothing, seed=9, epochs=2, pause=lambda: True)
+        before = [next(moments) for _ in range(stop + 1)]
+        position = before[-1]
+        if isinstance(position, Epoch):
+            position = Position(epoch=position.epoch + 1)
+        after = list(fit(broken, Made(), nothing, seed=9, epochs=2, start=position))
+        epochs = [moment for moment in [*before, *after] if isinstance(moment, Epoch)]
+        assert [(e.train_loss, e.lr) for e in epochs] == [(e.train_loss, e.lr) for e in undisturbed]
+        for name, tensor in whole.model.state_dict().items():
+            assert torch.equal(tensor, broken.model.state_dict()[name]), (stop, name)
+
+
+def test_a_position_with_a_loss_that_is_not_finite_is_never_yielded() -> None:
+    class Poisoned(Made):
+        def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+            for step, (images, labels) in enumerate(super().epoch(epoch, first_step)):
+                yield images * (math.inf if step == 2 else 1), labels
+
+    moments = fit(trainee(), Poisoned(), nothing, seed=0, epochs=1, pause=lambda: True)
+    assert [next(moments).step, next(moments).step] == [1, 2]  # type: ignore[union-attr]
+    with pytest.raises(DivergedError, match="epoch 1, step 3"):
+        next(moments)
+
+
+def test_a_validation_that_was_asked_to_end_yields_the_position_before_it() -> None:
+    answers = iter([None, {"val_loss": 1.0}])
+    position, epoch = fit(trainee(), Made(), lambda _: next(answers), seed=0, epochs=1)
+    assert isinstance(position, Position)
+    assert (position.epoch, position.step, position.images) == (1, 5, 19)
+    assert isinstance(epoch, Epoch)
+
+
+def test_batches_in_parts_have_the_gradient_of_the_whole() -> None:
+    """Without batch norm and dropout, whose statistics and chance are of a part."""
+
+    def linear() -> Trainee:
+        torch.manual_seed(3)
+        network = nn.Sequential(nn.Flatten(), nn.Linear(72, 2))
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 2)
+        return Trainee(network, nn.CrossEntropyLoss(reduction="none"), optimizer, scheduler)
+
+    whole, parted = linear(), linear()
+    (first,) = fit(whole, Made(), nothing, seed=0, epochs=1)
+    (second,) = fit(parted, Made(), nothing, seed=0, epochs=1, parts=2)
+    assert first.train_loss == pytest.approx(second.train_loss, rel=1e-5)  # type: ignore[union-attr]
+    for name, tensor in whole.model.state_dict().items():
+        torch.testing.assert_close(tensor, parted.model.state_dict()[name])
 
 
 def test_its_driver_stops_it_by_not_asking_for_more() -> None:
@@ -124,20 +181,20 @@ def test_a_loss_that_is_not_finite_stops_training_and_says_where() -> None:
     ours = trainee()
 
     class Poisoned(Made):
-        def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-            for images, labels in super().epoch(epoch):
-                yield images * (math.nan if epoch == 2 else 1), labels
+        def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+            for step, (images, labels) in enumerate(super().epoch(epoch, first_step), start=first_step):
+                yield images * (math.nan if (epoch, step) == (2, 3) else 1), labels
 
     epochs = fit(ours, Poisoned(), nothing, seed=0, epochs=3)
     next(epochs)
     with pytest.raises(
-        DivergedError, match=r"train_loss of epoch 2 is nan.*epoch 1 is the last good.*Lower optimizer\.lr"
+        DivergedError, match=r"the loss of epoch 2, step 4, is nan.*stays\. Lower optimizer\.lr"
     ):
         next(epochs)
 
 
 def test_a_validation_that_is_not_finite_stops_training_too() -> None:
-    with pytest.raises(DivergedError, match=r"the val_loss of epoch 1 is inf\. Lower optimizer\.lr"):
+    with pytest.raises(DivergedError, match=r"the val_loss of epoch 1 is inf\..* Lower optimizer\.lr"):
         next(fit(trainee(), Made(), lambda _: {"val_loss": math.inf}, seed=0, epochs=3))
 
 

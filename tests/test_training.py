@@ -1,0 +1,259 @@
+"""Training that is stopped, killed, starved of memory or time, and goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from histoflow import progress, registry, stages, training
+from histoflow.components import Architecture, Params
+from histoflow.engine import checkpoint
+from histoflow.errors import DeviceMemoryError, TimeLimitError
+from histoflow.experiment import Experiment, parse
+from histoflow.progress import Advance
+from histoflow.registry import Provider, Registered, Registry
+from histoflow.runs import Run
+from support import small_experiment
+
+EVERY_STEP = {"epochs": 2, "batch_size": 32, "device": "cpu", "checkpoint_seconds": 1e-6}
+
+
+def prepared(experiment: Experiment, run_id: str) -> tuple[Run, stages.Packed]:
+    run = stages.start(experiment, run_id)
+    return run, stages.preprocess(experiment, stages.fetch(experiment))
+
+
+def trained(experiment: Experiment, run_id: str) -> Run:
+    run, packed = prepared(experiment, run_id)
+    stages.train(experiment, packed, run)
+    return run
+
+
+def weights(run: Run) -> list[str]:
+    found = [checkpoint.find(run.checkpoints, which) for which in ("last", "best")]
+    return [saved.model_hash for saved in found if saved is not None]
+
+
+def figures(run: Run) -> list[dict[str, float]]:
+    """The history without what a clock measured."""
+    return [
+        {key: value for key, value in entry.items() if key not in ("seconds", "images_per_second")}
+        for entry in run.history()
+    ]
+
+
+class SignalAt(progress.LogListener):
+    """Raises a signal while a step of that number is worked on."""
+
+    def __init__(self, step: int, title: str = "Epoch") -> None:
+        super().__init__()
+        self.left, self.title = step, title
+
+    @contextmanager
+    def track(self, title: str, total: int | None, unit: str) -> Iterator[Advance]:
+        with super().track(title, total, unit) as advance:
+
+            def count(amount: int = 1) -> None:
+                self.left -= title.startswith(self.title)
+                if self.left == 0:
+                    signal.raise_signal(signal.SIGINT)
+                advance(amount)
+
+            yield count
+
+
+@pytest.mark.parametrize("scheduler", ["step", "one_cycle"])
+@pytest.mark.parametrize("step", [2, 5])
+def test_training_ends_after_a_checkpoint_when_asked_and_goes_on_to_the_same_weights(
+    scheduler: str, step: int
+) -> None:
+    experiment = small_experiment(scheduler=scheduler)
+    undisturbed = trained(experiment, "undisturbed")
+    run, packed = prepared(experiment, "stopped")
+    with pytest.raises(KeyboardInterrupt), progress.listening(SignalAt(step)):
+        stages.train(experiment, packed, run)
+    saved = checkpoint.find(run.checkpoints, "last")
+    assert saved is not None
+    assert saved.position.step > 0, "it ended within an epoch"
+    assert run.read().state == "training"
+    stages.train(experiment, packed, run)
+    assert weights(run) == weights(undisturbed)
+    assert figures(run) == figures(undisturbed)
+    assert [session["after_step"] for session in run.read().sessions] == [0, saved.position.step]
+
+
+@pytest.mark.parametrize("killed_at", range(1, 11, 3))
+def test_a_kill_costs_no_more_than_the_work_since_the_last_checkpoint(
+    killed_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = small_experiment(training=EVERY_STEP)
+    undisturbed = trained(small_experiment(training=EVERY_STEP | {"checkpoint_seconds": 30}), "undisturbed")
+    run, packed = prepared(experiment, "killed")
+    save, saves = checkpoint.save, []
+
+    def save_then_die(*arguments: object, **named: object) -> None:
+        save(*arguments, **named)  # type: ignore[arg-type]
+        saves.append(1)
+        if len(saves) == killed_at:
+            raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", save_then_die)
+        patch.setattr(training, "_SAVING_MAY_TAKE", 1e9)  # after every step, slow disk or not
+        with pytest.raises(SystemExit):
+            stages.train(experiment, packed, run)
+    stages.train(experiment, packed, run)
+    assert weights(run) == weights(undisturbed)
+    assert figures(run) == figures(undisturbed)
+
+
+def test_a_slow_disk_gets_fewer_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    save, positions = checkpoint.save, []
+
+    def slowly(*arguments: object, **named: object) -> None:
+        time.sleep(0.05)  # and so the next may come after a second, when this training is over
+        positions.append(arguments[3])
+        save(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(checkpoint, "save", slowly)
+    trained(small_experiment(training=EVERY_STEP), "slow")
+    assert [position.step for position in positions if position.step][1:] == []  # type: ignore[attr-defined]
+
+
+def test_a_share_of_the_training_images_is_trained_on() -> None:
+    settings = {"epochs": 1, "batch_size": 16, "device": "cpu"}
+    run, packed = prepared(small_experiment(training=settings | {"share": 0.25}), "share")
+    seen = []
+
+    class Totals(progress.LogListener):
+        @contextmanager
+        def track(self, title: str, total: int | None, unit: str) -> Iterator[Advance]:
+            if title.startswith("Epoch"):
+                seen.append(total)
+            with super().track(title, total, unit) as advance:
+                yield advance
+
+    with progress.listening(Totals()):
+        stages.train(small_experiment(training=settings | {"share": 0.25}), packed, run)
+    images = 180 * 0.7
+    assert seen[0] == pytest.approx(images / 4, abs=images * 0.06)
+
+
+# ── Time and memory ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_time_limit_ends_training_with_the_best_epoch_so_far() -> None:
+    settings = {"epochs": 100_000, "batch_size": 32, "device": "cpu", "time_limit": 1 / 60}
+    run = trained(small_experiment(training=settings), "limited")
+    record = run.read()
+    assert record.stopped == "the time limit of 0.0166667 minutes"
+    assert record.state == "trained"
+    assert record.best is not None
+    epochs = len(run.history())
+    assert epochs < 100_000
+    assert stages.evaluate(run).metrics["epoch"] == record.best["epoch"]
+    assert stages.trained(trained(small_experiment(training=settings), "limited")).epochs == epochs
+
+
+def test_a_time_limit_without_a_single_epoch_is_told() -> None:
+    settings = {"epochs": 3, "batch_size": 32, "device": "cpu", "time_limit": 1e-9}
+    with pytest.raises(TimeLimitError, match=r"time_limit of 1e-09 minutes ended before the first epoch"):
+        trained(small_experiment(training=settings), "limited")
+
+
+@pytest.fixture
+def small_device(monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """A registry whose networks fit 8 images into memory, no more."""
+
+    installed = registry.installed()
+    cnn = installed.get(Architecture, "cnn")
+
+    def build(params: Params, data: object, outputs: int) -> torch.nn.Module:
+        model = cnn.build(params, data, outputs)  # type: ignore[arg-type]
+
+        def refuse(module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            if module.training and len(inputs[0]) > 8:
+                raise torch.OutOfMemoryError(f"Tried to allocate {len(inputs[0])} images")
+
+        model.register_forward_pre_hook(refuse)
+        return model
+
+    hungry = Architecture(name="hungry", summary="Takes much memory", params=cnn.params, build=build)
+    here = Registered(hungry, Provider("hungry", "tests", "1"))
+    return Registry({**installed.components, ("architecture", "hungry"): here})
+
+
+def hungry(registry: Registry, **training: object) -> Experiment:
+    data = small_experiment().to_data() | {
+        "architecture": {"name": "hungry", "widths": [8]},
+        "training": {"epochs": 1, "batch_size": 32, "device": "cpu", **training},
+    }
+    return parse(data, registry)
+
+
+def test_too_small_a_memory_is_told_with_what_can_be_done(small_device: Registry) -> None:
+    experiment = hungry(small_device)
+    run = stages.start(experiment, "hungry", small_device)
+    packed = stages.preprocess(experiment, stages.fetch(experiment, small_device), small_device)
+    with pytest.raises(
+        DeviceMemoryError,
+        match=r"Batches of 32 images in 1 part do not fit .*Tried to allocate 32 images.*on_out_of_memory=split",
+    ):
+        stages.train(experiment, packed, run, small_device)
+
+
+def test_batches_are_parted_until_they_fit_where_that_is_allowed(small_device: Registry) -> None:
+    experiment = hungry(small_device, on_out_of_memory="split")
+    run = stages.start(experiment, "hungry", small_device)
+    packed = stages.preprocess(experiment, stages.fetch(experiment, small_device), small_device)
+    assert stages.train(experiment, packed, run, small_device).epochs == 1
+    assert [session["parts"] for session in run.read().sessions] == [1, 2, 4]
+    saved = checkpoint.find(run.checkpoints, "last")
+    assert saved is not None
+    assert saved.parts == 4, "going on, it does not run out of memory again"
+
+
+def test_a_process_that_hangs_is_given_up_and_leaves_word_where(tmp_path: Path, home: Path) -> None:
+    script = textwrap.dedent("""
+        import time
+        from histoflow import progress, stages
+        from support import small_experiment
+        from test_training import SignalAt
+
+        class Hang(SignalAt):
+            def say(self, message):
+                if message.startswith("Epoch 1/"):
+                    time.sleep(1000)
+
+        experiment = small_experiment(training={"epochs": 3, "batch_size": 32, "device": "cpu", "stall_limit": 1})
+        run = stages.start(experiment, "hung")
+        packed = stages.preprocess(experiment, stages.fetch(experiment))
+        with progress.listening(Hang(-1)):
+            stages.train(experiment, packed, run)
+    """)
+    here = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONPATH": str(here), "HISTOFLOW_HOME": str(home)},
+        timeout=120,
+    )
+    assert done.returncode == 1
+    run = Run(home / "runs" / "hung")
+    assert "in say" in (run.folder / "stalled.txt").read_text()
+    assert len(checkpoint.find(run.checkpoints, "last").history) == 1  # type: ignore[union-attr]
+
+
+def test_training_that_ends_well_leaves_no_record_of_a_hang() -> None:
+    assert not (trained(small_experiment(), "well").folder / "stalled.txt").exists()
