@@ -33,6 +33,11 @@ def runs() -> Path:
     return _writable(folder() / "runs")
 
 
+def flow_runs() -> Path:
+    """Which process works on which flow run."""
+    return _writable(folder() / "flow-runs")
+
+
 def prefect() -> Path:
     """For the database of flows that run without a server of the user's own."""
     return _writable(folder() / "prefect")

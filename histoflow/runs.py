@@ -24,18 +24,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
 from histoflow import __version__, files
+from histoflow.claims import Claim, ClaimedError
 from histoflow.components import FIELD_KINDS
 from histoflow.errors import RunError
 from histoflow.experiment import Experiment
 from histoflow.registry import Registry
 
 SCHEMA = 1
-_LOOKERS_MAY_TAKE = 2.0
-"""Seconds: who only looks whether a run is busy holds its lock for a moment, and must not stop a start."""
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 State = Literal["created", "training", "trained", "evaluated"]
 
@@ -109,26 +107,26 @@ class Run:
 
     def is_busy(self) -> bool:
         """Whether a process is working on it."""
-        try:
-            with self._file_lock.acquire(timeout=0):
-                return False
-        except Timeout:
-            return True
+        return self._claim.holder() is not None
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run for this process, which may do so in several places, or tell that another one does."""
         try:
-            with self._file_lock.acquire(timeout=_LOOKERS_MAY_TAKE):
-                yield
-        except Timeout:
+            self._claim.take()
+        except ClaimedError as error:
             raise RunError(
-                f"Run {self.id} is being worked on by another process. Wait for it to end, or stop it."
+                f"Run {self.id} is being worked on by another process ({error.holder}). "
+                f"Wait for it to end, or stop it."
             ) from None
+        try:
+            yield
+        finally:
+            self._claim.give_up()
 
     @cached_property
-    def _file_lock(self) -> FileLock:
-        return FileLock(self.folder / ".lock", thread_local=False, is_singleton=True)
+    def _claim(self) -> Claim:
+        return Claim(self.folder / ".busy")
 
     def _read_optional(self, name: str, default: Any) -> Any:
         path = self.folder / name

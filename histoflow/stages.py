@@ -6,7 +6,7 @@ The flows wrap each of them in a Prefect task; they run as well from a notebook 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -139,7 +139,7 @@ def preprocess(experiment: Experiment, raw: RawData, registry: Registry | None =
 
 def training(
     experiment: Experiment, packed: Packed, run: Run, registry: Registry | None = None
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
     """Train, or go on training, epoch by epoch: yields the entry of history.json for each.
 
     Whoever asks for no more epochs ends training; one that was not ended goes on another time.

@@ -7,13 +7,16 @@ from pathlib import Path
 from prefect import flow
 
 from histoflow import home, runs
-from histoflow_flows import tasks
+from histoflow_flows import flow_run, tasks
+from histoflow_flows.slots import gpu_slot
 
 
 @flow(name="evaluate-flow", flow_run_name="evaluate {run}")
 def evaluate_flow(run: str, reason: str = "evaluate-flow", device: str | None = None) -> Path:
     """Evaluate the run of this id or folder and write its reports anew; returns the run's folder."""
+    flow_run.claim()
     found = runs.find(home.runs(), run)
-    tasks.evaluate(found, reason=reason, again=True, device=device)
+    with gpu_slot():
+        tasks.evaluate(found, reason=reason, again=True, device=device)
     tasks.report(found)
     return found.folder

@@ -6,21 +6,25 @@ from pathlib import Path
 
 from prefect import flow
 
-from histoflow_flows import tasks
+from histoflow_flows import flow_run, tasks
 from histoflow_flows.forms import DEMO, ExperimentForm
+from histoflow_flows.slots import gpu_slot
 
 
 @flow(name="train-flow", flow_run_name="train {experiment.name}")
 def train_flow(experiment: ExperimentForm = DEMO, run_id: str | None = None) -> Path:
     """Fetch, preprocess, train, evaluate, report; returns the run's folder.
 
-    With the ``run_id`` of a run that was interrupted, goes on where that one stood.
+    With the ``run_id`` of a run that was interrupted, goes on where that one stood; without one, a flow run
+    that begins anew goes on where it stood itself.
     """
-    run = tasks.start(experiment, run_id)
+    flow_run.claim()
+    run = tasks.start(experiment, run_id or flow_run.run_id(experiment.name))
     with run.lock():
         raw = tasks.fetch(experiment)
         packed = tasks.preprocess(experiment, raw)
-        tasks.train(experiment, packed, run)
-        tasks.evaluate(run, reason="end of training", again=False)
+        with gpu_slot():
+            tasks.train(experiment, packed, run)
+            tasks.evaluate(run, reason="end of training", again=False)
         tasks.report(run)
     return run.folder

@@ -1,0 +1,56 @@
+"""Which flow run this process works on: its claim, and the run folder that belongs to it."""
+
+from __future__ import annotations
+
+import atexit
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from histoflow import home
+from histoflow.claims import Claim, ClaimedError
+from histoflow.errors import RunError
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
+
+_held: dict[UUID, Claim] = {}
+
+
+def claim_of(flow_run_id: UUID) -> Claim:
+    """Held by the process that works on this flow run, from its first moment until the process has ended."""
+    return Claim(home.flow_runs() / str(flow_run_id))
+
+
+def claim() -> None:
+    """Claim the flow run that is under way.
+
+    The claim outlasts the flow itself: when it is gone, the last word on the run's state has been said.
+    """
+    flow_run = _current()
+    if flow_run is None or flow_run.id in _held:
+        return
+    mine = claim_of(flow_run.id)
+    try:
+        mine.take()
+    except ClaimedError as error:
+        raise RunError(
+            f"Flow run {flow_run.name} is being worked on by another process ({error.holder}). "
+            f"Wait for it to end, or stop it."
+        ) from None
+    _held[flow_run.id] = mine
+    atexit.register(mine.forget)
+
+
+def run_id(name: str) -> str | None:
+    """The same id each time that this flow run begins anew, so that it goes on where it was."""
+    flow_run = _current()
+    if flow_run is None or flow_run.created is None:
+        return None
+    return f"{flow_run.created:%Y%m%d-%H%M%S}-{name}-{flow_run.id.hex[-6:]}"
+
+
+def _current() -> FlowRun | None:
+    from prefect.context import FlowRunContext
+
+    context = FlowRunContext.get()
+    return context.flow_run if context else None

@@ -1,0 +1,141 @@
+"""Finds flow runs that nobody works on any more, says so, and sets them going again.
+
+Prefect learns of a process that dies from the worker that started it. Nobody tells it of a worker that
+was ended, of a machine that went down, of a run that was handed to a worker in its last moment. But the
+process of each flow run holds a claim under HISTOFLOW_HOME until it has ended, and so the claim tells.
+
+A flow run that crashed goes on as the same flow run, from its last checkpoint, a few times at most.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterEndTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.responses import SetStateStatus
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.states import Cancelled, Crashed, Scheduled
+
+from histoflow.errors import UserError
+from histoflow_flows.flow_run import claim_of
+
+FLOWS = ("train-flow", "tune-flow", "evaluate-flow")
+RESTARTS_VARIABLE = "HISTOFLOW_RESTARTS"
+RESTARTED = "AwaitingRetry"
+DELAYS = (0.0, 30.0, 120.0)
+"""Seconds before the first restart, the second, and all others."""
+STARTING_MAY_TAKE = timedelta(minutes=2)
+"""From the moment a worker takes a run until its process claims it."""
+CANCELLING_MAY_TAKE = timedelta(minutes=1)
+TOO_OLD = timedelta(days=1)
+"""What crashed before was left alone on purpose."""
+
+
+def restarts_allowed() -> int:
+    text = os.environ.get(RESTARTS_VARIABLE, "3")
+    if not text.isdecimal():
+        raise UserError(f"{RESTARTS_VARIABLE} must be a whole number, 0 or more. Got '{text}'.")
+    return int(text)
+
+
+class Reaper:
+    """Looks at all flow runs of histoflow's; remembers what it has said."""
+
+    def __init__(self, *, everything_is_here: bool = False) -> None:
+        """``everything_is_here``: every worker runs on this machine, under this HISTOFLOW_HOME.
+
+        Only then a missing claim tells that nobody has begun.
+        """
+        self._everything_is_here = everything_is_here
+        self._restarts = restarts_allowed()
+        self._told: set[UUID] = set()
+
+    def sweep(self) -> list[str]:
+        """One pass over the server; returns what was done."""
+        with get_client(sync_client=True) as client:
+            return [
+                *(line for run in _living(client) for line in self._bury(client, run)),
+                *(line for run in _crashed(client) for line in self._restart(client, run)),
+            ]
+
+    def _bury(self, client: SyncPrefectClient, run: FlowRun) -> Iterator[str]:
+        """Tell the server the end of a run whose process has ended without doing so."""
+        if run.state is None or not self._is_lost(run, run.state):
+            return
+        now = client.read_flow_run(run.id)  # its process may have ended well a moment ago
+        if now.state is None or now.state.id != run.state.id:
+            return
+        if run.state.type is StateType.CANCELLING:
+            end = Cancelled(message="Its process had ended.")
+        elif run.state.type is StateType.PENDING:
+            end = Scheduled(name=RESTARTED, message="The worker that took it never began.")
+        else:
+            end = Crashed(message="Its process ended without a word.")
+        if _set(client, run, end):
+            yield f"{run.name}: {end.message} It is {end.name}."
+
+    def _is_lost(self, run: FlowRun, state: State) -> bool:
+        claim = claim_of(run.id)
+        if claim.holder() is not None:
+            return False
+        age = datetime.now(UTC) - state.timestamp
+        if state.type is StateType.CANCELLING:
+            return age > CANCELLING_MAY_TAKE and (self._everything_is_here or claim.exists())
+        if state.type is StateType.RUNNING and claim.exists():
+            return True
+        return self._everything_is_here and age > STARTING_MAY_TAKE
+
+    def _restart(self, client: SyncPrefectClient, run: FlowRun) -> Iterator[str]:
+        """Put a crashed run back into the queue, unless it was there too often."""
+        if run.deployment_id is None or run.id in self._told or claim_of(run.id).holder() is not None:
+            return
+        count = sum(state.name == RESTARTED for state in client.read_flow_run_states(run.id))
+        if count >= self._restarts:
+            self._told.add(run.id)
+            yield f"{run.name} crashed and stays so: it was restarted {count} times."
+            return
+        delay = DELAYS[min(count, len(DELAYS) - 1)]
+        message = f"Restart {count + 1} of {self._restarts}, from the last checkpoint."
+        due = datetime.now(UTC) + timedelta(seconds=delay)
+        if _set(client, run, Scheduled(name=RESTARTED, scheduled_time=due, message=message)):
+            yield f"{run.name} crashed. {message}"
+
+
+def _living(client: SyncPrefectClient) -> list[FlowRun]:
+    types = [StateType.RUNNING, StateType.CANCELLING, StateType.PENDING]
+    return _read(client, FlowRunFilter(state=_any_of(types)))
+
+
+def _crashed(client: SyncPrefectClient) -> list[FlowRun]:
+    recent = FlowRunFilterEndTime(after_=datetime.now(UTC) - TOO_OLD)
+    return _read(client, FlowRunFilter(state=_any_of([StateType.CRASHED]), end_time=recent))
+
+
+def _any_of(types: list[StateType]) -> FlowRunFilterState:
+    return FlowRunFilterState(type=FlowRunFilterStateType(any_=types))
+
+
+def _read(client: SyncPrefectClient, wanted: FlowRunFilter) -> list[FlowRun]:
+    return client.read_flow_runs(
+        flow_filter=FlowFilter(name=FlowFilterName(any_=list(FLOWS))),
+        flow_run_filter=wanted,
+        sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+        limit=200,
+    )
+
+
+def _set(client: SyncPrefectClient, run: FlowRun, state: State) -> bool:
+    """Whether the server took it; where it did not, the run has gone on by itself."""
+    return client.set_flow_run_state(run.id, state).status is SetStateStatus.ACCEPT

@@ -1,0 +1,225 @@
+"""Runs that are killed, cancelled or left behind, on a real server with a real worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Cancelling, Crashed, Running
+
+from histoflow import stages
+from histoflow.engine import checkpoint
+from histoflow.runs import Run
+from histoflow_flows.flow_run import claim_of
+from histoflow_flows.reaper import Reaper
+from histoflow_flows.slots import LIMIT
+from histoflow_flows.train import train_flow
+from support import small_experiment
+
+PATIENCE = 150.0
+
+
+@pytest.fixture
+def client(prefect_server: str) -> Iterator[SyncPrefectClient]:
+    with temporary_settings({PREFECT_API_URL: prefect_server}), get_client(sync_client=True) as client:
+        yield client
+
+
+class Crew:
+    """A deployment of train-flow in a work pool of its own."""
+
+    def __init__(self, client: SyncPrefectClient, environment: dict[str, str]) -> None:
+        self.client, self.environment = client, environment
+        self.pool = f"pool-{uuid4().hex[:6]}"
+        client.create_work_pool(WorkPoolCreate(name=self.pool, type="process"))
+        self.deployment = client.create_deployment(
+            flow_id=client.create_flow(train_flow),
+            name=self.pool,
+            entrypoint="histoflow_flows.train.train_flow",
+            pull_steps=[],
+            work_pool_name=self.pool,
+        )
+
+    def submit(self, **parameters: Any) -> UUID:
+        return self.client.create_flow_run_from_deployment(self.deployment, parameters=parameters).id
+
+    @contextmanager
+    def worker(self) -> Iterator[subprocess.Popen[bytes]]:
+        command = ["-m", "prefect", "worker", "start", "--pool", self.pool]
+        environment = self.environment | {"PREFECT_WORKER_QUERY_SECONDS": "1"}
+        with subprocess.Popen(
+            [sys.executable, *command], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.terminate()
+
+    def flow_run(self, flow_run_id: UUID) -> FlowRun:
+        return self.client.read_flow_run(flow_run_id)
+
+    def lines(self, reaper: Reaper, flow_run_id: UUID) -> list[str]:
+        """What a pass of the reaper did about this flow run."""
+        name = self.flow_run(flow_run_id).name
+        return [line for line in reaper.sweep() if line.startswith(name)]
+
+    def wait_for(self, flow_run_id: UUID, *types: StateType) -> FlowRun:
+        return until(lambda: (run := self.flow_run(flow_run_id)).state_type in types and run)
+
+
+def until(found: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + PATIENCE
+    while not (result := found()):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    return result
+
+
+@pytest.fixture
+def crew(client: SyncPrefectClient, cli_environment: dict[str, str]) -> Crew:
+    return Crew(client, cli_environment)
+
+
+LONG = {"epochs": 60, "batch_size": 16, "device": "cpu"}
+
+
+def the_run(home: Path) -> Run:
+    return until(lambda: [Run(path) for path in (home / "runs").glob("2*") if (path / "run.json").is_file()])[
+        0
+    ]
+
+
+def trained(home: Path, epochs: int) -> Run:
+    """The one run, once it has come so far."""
+    run = until(lambda: (home / "runs").is_dir() and the_run(home))
+    until(lambda: len(run.history()) >= epochs)
+    return run
+
+
+def process_of(flow_run_id: UUID) -> int:
+    holder = claim_of(flow_run_id).holder()
+    assert holder is not None
+    return holder.pid
+
+
+def weights(run: Run) -> list[str]:
+    found = [checkpoint.find(run.checkpoints, which) for which in ("last", "best")]
+    return [saved.model_hash for saved in found if saved is not None]
+
+
+def test_a_run_whose_process_and_whose_worker_are_ended_goes_on_to_the_same_weights(
+    crew: Crew, home: Path
+) -> None:
+    if not any(limit.name == LIMIT for limit in crew.client.read_global_concurrency_limits()):
+        crew.client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=LIMIT, limit=1))
+    reaper = Reaper(everything_is_here=True)
+    experiment = small_experiment(training=LONG)
+    flow_run_id = crew.submit(experiment=experiment.to_data())
+    with crew.worker() as worker:
+        run = trained(home, epochs=5)
+        assert crew.lines(reaper, flow_run_id) == [], "who works on a run is left in peace"
+        os.kill(process_of(flow_run_id), signal.SIGKILL)
+        crew.wait_for(flow_run_id, StateType.CRASHED)
+        (line,) = crew.lines(reaper, flow_run_id)
+        assert "Restart 1 of 3, from the last checkpoint" in line
+        begun = len(run.history())
+        until(lambda: len(run.history()) >= begun + 5)
+        worker.terminate()  # and with it, without a word to the server, the training
+        worker.wait()
+    until(lambda: claim_of(flow_run_id).holder() is None)
+    assert crew.flow_run(flow_run_id).state_type == StateType.RUNNING, "nobody told"
+    first, second = crew.lines(reaper, flow_run_id)
+    assert "Its process ended without a word" in first
+    assert "Restart 2 of 3" in second
+    with crew.worker():
+        time.sleep(1)
+        crew.wait_for(flow_run_id, StateType.COMPLETED)
+    undisturbed = stages.start(experiment, "undisturbed")
+    stages.train(experiment, stages.preprocess(experiment, stages.fetch(experiment)), undisturbed)
+    assert weights(run) == weights(undisturbed)
+    assert run.read().state == "evaluated"
+    assert len(run.read().sessions) == 3
+    assert len(run.openings()) == 1
+    assert crew.lines(reaper, flow_run_id) == []
+    limit = crew.client.read_global_concurrency_limit_by_name(LIMIT)
+    assert limit.active_slots <= 1, "only the killed ones' lease may still be running out"
+
+
+def test_a_cancelled_run_ends_after_a_checkpoint_and_stays_ended(crew: Crew, home: Path) -> None:
+    flow_run_id = crew.submit(experiment=small_experiment(training=LONG | {"epochs": 5000}).to_data())
+    with crew.worker():
+        run = trained(home, epochs=3)
+        crew.client.set_flow_run_state(flow_run_id, Cancelling())
+        crew.wait_for(flow_run_id, StateType.CANCELLED)
+    saved = checkpoint.find(run.checkpoints, "last")
+    assert saved is not None
+    assert saved.position.step > 0, "its last act was a checkpoint within the epoch"
+    assert claim_of(flow_run_id).holder() is None
+    assert crew.lines(Reaper(everything_is_here=True), flow_run_id) == []
+    assert crew.flow_run(flow_run_id).state_type == StateType.CANCELLED
+
+
+def test_a_run_that_crashes_again_and_again_is_left_in_the_end(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HISTOFLOW_RESTARTS", "2")
+    reaper = Reaper()
+    flow_run_id = crew.submit()
+    for restart in (1, 2):
+        crew.client.set_flow_run_state(flow_run_id, Running(), force=True)
+        crew.client.set_flow_run_state(flow_run_id, Crashed())
+        (line,) = crew.lines(reaper, flow_run_id)
+        assert f"Restart {restart} of 2" in line
+        assert crew.flow_run(flow_run_id).state_name == "AwaitingRetry"
+    crew.client.set_flow_run_state(flow_run_id, Running(), force=True)
+    crew.client.set_flow_run_state(flow_run_id, Crashed())
+    (line,) = crew.lines(reaper, flow_run_id)
+    assert "crashed and stays so: it was restarted 2 times" in line
+    assert crew.lines(reaper, flow_run_id) == [], "once told"
+    assert crew.flow_run(flow_run_id).state_type == StateType.CRASHED
+
+
+def test_a_run_of_another_home_is_not_touched(crew: Crew) -> None:
+    """Where workers may be elsewhere, a claim that is not here says nothing."""
+    flow_run_id = crew.submit()
+    crew.client.set_flow_run_state(flow_run_id, Running(), force=True)
+    assert crew.lines(Reaper(), flow_run_id) == []
+    assert crew.flow_run(flow_run_id).state_type == StateType.RUNNING
+
+
+def test_a_wrong_number_of_restarts_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from histoflow.errors import UserError
+
+    monkeypatch.setenv("HISTOFLOW_RESTARTS", "some")
+    with pytest.raises(UserError, match="HISTOFLOW_RESTARTS must be a whole number, 0 or more. Got 'some'"):
+        Reaper()
+
+
+def test_the_run_of_a_flow_run_has_one_id(prefect_server: str, cli_environment: dict[str, str]) -> None:
+    script = """
+from prefect import flow
+from histoflow_flows import flow_run
+@flow
+def twice():
+    return flow_run.run_id("here"), flow_run.run_id("here")
+print(*twice())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=cli_environment, capture_output=True, text=True, check=True
+    )
+    first, second = done.stdout.split()
+    assert first == second
+    assert "-here-" in first
