@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from histoflow import Facts, Row, Samples
-from histoflow.data.batches import EvalBatches, Pixels, TrainBatches, sample_order
+from histoflow.data.batches import EvalBatches, Pixels, TrainBatches, sample_order, stratified_share
 from histoflow.data.packing import Recipe, pack
 from histoflow.data.store import PackedStore
 
@@ -113,3 +113,25 @@ def test_the_balanced_sampler_draws_classes_equally_often() -> None:
 
 def test_the_balanced_sampler_bears_a_class_without_images() -> None:
     assert set(sample_order(np.array([0, 0, 2]), "balanced", 0)) <= {0, 1, 2}
+
+
+def test_an_epoch_can_begin_at_any_step(store: PackedStore) -> None:
+    whole = list(batches(store).epoch(2))
+    for (images, labels), (again, same) in zip(whole[2:], batches(store).epoch(2, first_step=2), strict=True):
+        assert torch.equal(images, again)
+        assert torch.equal(labels, same)
+
+
+def test_a_share_is_of_each_class_alike_and_the_same_every_time() -> None:
+    labels = np.repeat([0, 1, 2], [1000, 100, 3])
+    chosen = stratified_share(labels, 0.2, seed=1)
+    assert np.bincount(labels[chosen]).tolist() == [200, 20, 1]
+    assert len(np.unique(chosen)) == len(chosen)
+    assert np.array_equal(chosen, stratified_share(labels, 0.2, seed=1))
+    assert not np.array_equal(chosen, stratified_share(labels, 0.2, seed=2))
+    assert np.array_equal(stratified_share(labels, 1, seed=1), np.arange(len(labels)))
+
+
+def test_no_class_is_lost_to_a_small_share() -> None:
+    labels = np.repeat([0, 1], [1000, 2])
+    assert set(labels[stratified_share(labels, 0.001, seed=0)]) == {0, 1}
