@@ -10,6 +10,8 @@ from histoflow import home, runs
 from histoflow_flows import flow_run, tasks
 from histoflow_flows.slots import gpu_slot
 
+flow_run.claim_early()
+
 
 @flow(name="evaluate-flow", flow_run_name="evaluate {run}")
 def evaluate_flow(run: str, reason: str = "evaluate-flow", device: str | None = None) -> Path:

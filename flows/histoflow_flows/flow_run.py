@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import os
+import sys
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -27,17 +29,39 @@ def claim() -> None:
     The claim outlasts the flow itself: when it is gone, the last word on the run's state has been said.
     """
     flow_run = _current()
-    if flow_run is None or flow_run.id in _held:
+    if flow_run is not None:
+        _take(flow_run.id)
+
+
+def claim_early() -> None:
+    """Claim the flow run for which a worker started this process, before the server hears that it is running.
+
+    Where another process has it already, this one ends without a word: that one will tell how it ended.
+    """
+    main = getattr(sys.modules["__main__"], "__spec__", None)
+    started_for = os.environ.get("PREFECT__FLOW_RUN_ID")
+    if main is None or main.name != "prefect.engine" or started_for is None:
+        return  # run by hand, or a process that a flow run started
+    try:
+        _take(UUID(started_for))
+    except RunError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.stderr.flush()
+        os._exit(0)  # anything else would have Prefect tell the server that the flow run crashed
+
+
+def _take(flow_run_id: UUID) -> None:
+    if flow_run_id in _held:
         return
-    mine = claim_of(flow_run.id)
+    mine = claim_of(flow_run_id)
     try:
         mine.take()
     except ClaimedError as error:
         raise RunError(
-            f"Flow run {flow_run.name} is being worked on by another process ({error.holder}). "
+            f"Flow run {flow_run_id} is being worked on by another process ({error.holder}). "
             f"Wait for it to end, or stop it."
         ) from None
-    _held[flow_run.id] = mine
+    _held[flow_run_id] = mine
     atexit.register(mine.forget)
 
 

@@ -53,12 +53,7 @@ def restarts_allowed() -> int:
 class Reaper:
     """Looks at all flow runs of histoflow's; remembers what it has said."""
 
-    def __init__(self, *, everything_is_here: bool = False) -> None:
-        """``everything_is_here``: every worker runs on this machine, under this HISTOFLOW_HOME.
-
-        Only then a missing claim tells that nobody has begun.
-        """
-        self._everything_is_here = everything_is_here
+    def __init__(self) -> None:
         self._restarts = restarts_allowed()
         self._told: set[UUID] = set()
 
@@ -72,30 +67,19 @@ class Reaper:
 
     def _bury(self, client: SyncPrefectClient, run: FlowRun) -> Iterator[str]:
         """Tell the server the end of a run whose process has ended without doing so."""
-        if run.state is None or not self._is_lost(run, run.state):
+        if run.state is None or not _is_lost(client, run, run.state):
             return
         now = client.read_flow_run(run.id)  # its process may have ended well a moment ago
         if now.state is None or now.state.id != run.state.id:
             return
         if run.state.type is StateType.CANCELLING:
-            end = Cancelled(message="Its process had ended.")
+            end: State = Cancelled(message="Its process had ended.")
         elif run.state.type is StateType.PENDING:
             end = Scheduled(name=RESTARTED, message="The worker that took it never began.")
         else:
             end = Crashed(message="Its process ended without a word.")
         if _set(client, run, end):
             yield f"{run.name}: {end.message} It is {end.name}."
-
-    def _is_lost(self, run: FlowRun, state: State) -> bool:
-        claim = claim_of(run.id)
-        if claim.holder() is not None:
-            return False
-        age = datetime.now(UTC) - state.timestamp
-        if state.type is StateType.CANCELLING:
-            return age > CANCELLING_MAY_TAKE and (self._everything_is_here or claim.exists())
-        if state.type is StateType.RUNNING and claim.exists():
-            return True
-        return self._everything_is_here and age > STARTING_MAY_TAKE
 
     def _restart(self, client: SyncPrefectClient, run: FlowRun) -> Iterator[str]:
         """Put a crashed run back into the queue, unless it was there too often."""
@@ -111,6 +95,23 @@ class Reaper:
         due = datetime.now(UTC) + timedelta(seconds=delay)
         if _set(client, run, Scheduled(name=RESTARTED, scheduled_time=due, message=message)):
             yield f"{run.name} crashed. {message}"
+
+
+def _is_lost(client: SyncPrefectClient, run: FlowRun, state: State) -> bool:
+    claim = claim_of(run.id)
+    if claim.holder() is not None:
+        return False
+    age = datetime.now(UTC) - state.timestamp
+    if state.type is StateType.CANCELLING:
+        return age > CANCELLING_MAY_TAKE
+    if state.type is StateType.PENDING:
+        return age > STARTING_MAY_TAKE and _starts_at_once(client, run)
+    return claim.exists()  # where there is none, its process may work under another HISTOFLOW_HOME
+
+
+def _starts_at_once(client: SyncPrefectClient, run: FlowRun) -> bool:
+    """Whether a worker that takes it starts a process, and no container that may wait for a machine."""
+    return run.work_pool_name is not None and client.read_work_pool(run.work_pool_name).type == "process"
 
 
 def _living(client: SyncPrefectClient) -> list[FlowRun]:

@@ -10,6 +10,8 @@ from histoflow_flows import flow_run, tasks
 from histoflow_flows.forms import DEMO, ExperimentForm
 from histoflow_flows.slots import gpu_slot
 
+flow_run.claim_early()
+
 
 @flow(name="train-flow", flow_run_name="train {experiment.name}")
 def train_flow(experiment: ExperimentForm = DEMO, run_id: str | None = None) -> Path:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -16,13 +17,14 @@ from uuid import UUID, uuid4
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import Cancelling, Crashed, Running
+from prefect.states import Cancelling, Crashed, Pending, Running
 
 from histoflow import stages
 from histoflow.engine import checkpoint
 from histoflow.runs import Run
+from histoflow_flows import reaper
 from histoflow_flows.flow_run import claim_of
 from histoflow_flows.reaper import Reaper
 from histoflow_flows.slots import LIMIT
@@ -125,15 +127,15 @@ def test_a_run_whose_process_and_whose_worker_are_ended_goes_on_to_the_same_weig
 ) -> None:
     if not any(limit.name == LIMIT for limit in crew.client.read_global_concurrency_limits()):
         crew.client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=LIMIT, limit=1))
-    reaper = Reaper(everything_is_here=True)
+    one = Reaper()
     experiment = small_experiment(training=LONG)
     flow_run_id = crew.submit(experiment=experiment.to_data())
     with crew.worker() as worker:
         run = trained(home, epochs=5)
-        assert crew.lines(reaper, flow_run_id) == [], "who works on a run is left in peace"
+        assert crew.lines(one, flow_run_id) == [], "who works on a run is left in peace"
         os.kill(process_of(flow_run_id), signal.SIGKILL)
         crew.wait_for(flow_run_id, StateType.CRASHED)
-        (line,) = crew.lines(reaper, flow_run_id)
+        (line,) = crew.lines(one, flow_run_id)
         assert "Restart 1 of 3, from the last checkpoint" in line
         begun = len(run.history())
         until(lambda: len(run.history()) >= begun + 5)
@@ -141,7 +143,7 @@ def test_a_run_whose_process_and_whose_worker_are_ended_goes_on_to_the_same_weig
         worker.wait()
     until(lambda: claim_of(flow_run_id).holder() is None)
     assert crew.flow_run(flow_run_id).state_type == StateType.RUNNING, "nobody told"
-    first, second = crew.lines(reaper, flow_run_id)
+    first, second = crew.lines(one, flow_run_id)
     assert "Its process ended without a word" in first
     assert "Restart 2 of 3" in second
     with crew.worker():
@@ -153,7 +155,7 @@ def test_a_run_whose_process_and_whose_worker_are_ended_goes_on_to_the_same_weig
     assert run.read().state == "evaluated"
     assert len(run.read().sessions) == 3
     assert len(run.openings()) == 1
-    assert crew.lines(reaper, flow_run_id) == []
+    assert crew.lines(one, flow_run_id) == []
     limit = crew.client.read_global_concurrency_limit_by_name(LIMIT)
     assert limit.active_slots <= 1, "only the killed ones' lease may still be running out"
 
@@ -168,7 +170,7 @@ def test_a_cancelled_run_ends_after_a_checkpoint_and_stays_ended(crew: Crew, hom
     assert saved is not None
     assert saved.position.step > 0, "its last act was a checkpoint within the epoch"
     assert claim_of(flow_run_id).holder() is None
-    assert crew.lines(Reaper(everything_is_here=True), flow_run_id) == []
+    assert crew.lines(Reaper(), flow_run_id) == []
     assert crew.flow_run(flow_run_id).state_type == StateType.CANCELLED
 
 
@@ -176,20 +178,58 @@ def test_a_run_that_crashes_again_and_again_is_left_in_the_end(
     crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HISTOFLOW_RESTARTS", "2")
-    reaper = Reaper()
+    one = Reaper()
     flow_run_id = crew.submit()
     for restart in (1, 2):
         crew.client.set_flow_run_state(flow_run_id, Running(), force=True)
         crew.client.set_flow_run_state(flow_run_id, Crashed())
-        (line,) = crew.lines(reaper, flow_run_id)
+        (line,) = crew.lines(one, flow_run_id)
         assert f"Restart {restart} of 2" in line
         assert crew.flow_run(flow_run_id).state_name == "AwaitingRetry"
     crew.client.set_flow_run_state(flow_run_id, Running(), force=True)
     crew.client.set_flow_run_state(flow_run_id, Crashed())
-    (line,) = crew.lines(reaper, flow_run_id)
+    (line,) = crew.lines(one, flow_run_id)
     assert "crashed and stays so: it was restarted 2 times" in line
-    assert crew.lines(reaper, flow_run_id) == [], "once told"
+    assert crew.lines(one, flow_run_id) == [], "once told"
     assert crew.flow_run(flow_run_id).state_type == StateType.CRASHED
+
+
+@pytest.mark.parametrize(
+    ("lost", "found"), [(Pending(), StateType.SCHEDULED), (Cancelling(), StateType.CANCELLED)]
+)
+def test_what_was_taken_or_cancelled_by_a_worker_that_is_gone_comes_to_an_end(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch, lost: State, found: StateType
+) -> None:
+    flow_run_id = crew.submit()
+    for state in (Running(), lost):  # what was never begun is cancelled at once
+        crew.client.set_flow_run_state(flow_run_id, state, force=True)
+    assert crew.lines(Reaper(), flow_run_id) == [], "its process may still be starting, or ending"
+    monkeypatch.setattr(reaper, "STARTING_MAY_TAKE", timedelta(0))
+    monkeypatch.setattr(reaper, "CANCELLING_MAY_TAKE", timedelta(0))
+    assert len(crew.lines(Reaper(), flow_run_id)) == 1
+    assert crew.flow_run(flow_run_id).state_type == found
+
+
+def test_a_second_process_for_the_same_flow_run_ends_without_a_word(
+    crew: Crew, cli_environment: dict[str, str]
+) -> None:
+    """Else it would tell the server that the run crashed, which the first one works on."""
+    flow_run_id = crew.submit()
+    claim = claim_of(flow_run_id)
+    claim.take()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "prefect.engine", str(flow_run_id)],
+            env=cli_environment | {"PREFECT__FLOW_RUN_ID": str(flow_run_id)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    finally:
+        claim.give_up()
+    assert done.returncode == 0
+    assert "is being worked on by another process" in done.stderr
+    assert crew.flow_run(flow_run_id).state_type == StateType.SCHEDULED
 
 
 def test_a_run_of_another_home_is_not_touched(crew: Crew) -> None:
