@@ -46,7 +46,8 @@ EXPERIMENT = {
 }
 INCIDENTS_A_RUN = 3
 OUTAGE = 20.0
-"""Seconds that server, network or database stay away."""
+"""Seconds that server or database do not answer."""
+NETWORK_OUTAGE = 60.0
 PATIENCE = 600.0
 """Seconds after its last incident by which a run must be done."""
 
@@ -91,7 +92,7 @@ def freeze_server(system: System, flow_run: str) -> None:
 
 def cut_network(system: System, flow_run: str) -> None:
     system.network.cut()
-    time.sleep(OUTAGE)
+    time.sleep(NETWORK_OUTAGE)
     system.network.mend()
 
 

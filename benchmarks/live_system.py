@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,14 +45,23 @@ class System:
             )
 
     def start_worker(self) -> None:
+        """Start a worker, and start it again when it ends by itself, as a service manager would."""
         relayed = {"PREFECT_API_URL": f"http://127.0.0.1:{self.network.port}/api"}
         command = ["-m", "prefect", "worker", "start", "--pool", "gpu"]
         self.worker = self._start("worker", command, self.environment | relayed)
+        threading.Thread(target=self._tend, args=(self.worker,), daemon=True).start()
+
+    def _tend(self, worker: subprocess.Popen[bytes]) -> None:
+        worker.wait()
+        if self.worker is worker:
+            time.sleep(2)
+            self.start_worker()
 
     def end_worker(self, number: signal.Signals) -> None:
-        assert self.worker is not None
-        self.worker.send_signal(number)
-        self.worker.wait(60)
+        worker, self.worker = self.worker, None
+        if worker is not None:
+            worker.send_signal(number)
+            worker.wait(60)
 
     @property
     def server(self) -> psutil.Process:

@@ -48,7 +48,7 @@ class ClaimedError(Exception):
 
 
 class Claim:
-    """A claim by its path, to which ``.lock`` and ``.beat`` are added; one process may take it several times."""
+    """A claim by its path, to which ``.lock`` and ``.beat`` are added; one process may take it again."""
 
     def __init__(self, path: Path) -> None:
         self._lock_path = path.with_name(f"{path.name}.lock")

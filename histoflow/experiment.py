@@ -31,8 +31,8 @@ from histoflow import registry as plugins
 from histoflow._crosschecks import cross_check
 from histoflow._overrides import apply_override
 from histoflow._problems import Place, problems_of
-from histoflow.components import FIELD_KINDS, Component, Params, Sampler, Transform
-from histoflow.errors import ExperimentError, Problem
+from histoflow.components import FIELD_KINDS, Component, Metric, Params, Sampler, Transform
+from histoflow.errors import ExperimentError, Problem, UserError
 from histoflow.registry import Registry
 
 
@@ -159,17 +159,18 @@ def experiment_model(registry: Registry) -> type[Experiment]:
     fields: dict[str, Any] = {}
     for name, kind in FIELD_KINDS.items():
         base = Experiment.model_fields[name]
-        one = _choice_of(kind, _candidates(registry, name), registry)
-        fields[name] = (tuple[one, ...] if _is_list(name) else one, base)  # type: ignore[valid-type]
+        one = _choice_of(kind, candidates(registry, name), registry)
+        fields[name] = (tuple[one, ...] if is_list(name) else one, base)  # type: ignore[valid-type]
     return create_model("Experiment", __base__=Experiment, __doc__=Experiment.__doc__, **fields)
 
 
-def _is_list(field: str) -> bool:
+def is_list(field: str) -> bool:
     """Whether an experiment names several components in this field."""
     return get_origin(Experiment.model_fields[field].annotation) is tuple
 
 
-def _candidates(registry: Registry, field: str) -> dict[str, Component[Any]]:
+def candidates(registry: Registry, field: str) -> dict[str, Component[Any]]:
+    """The components that an experiment may name in this field."""
     components = registry.of_kind(FIELD_KINDS[field])
     if field in ("preprocess", "augment"):
         return {name: c for name, c in components.items() if isinstance(c, Transform) and c.stage == field}
@@ -218,6 +219,11 @@ def _variant(component: Component[Any]) -> type[Choice]:
     )
 
 
+def higher_is_better(figure: str, registry: Registry) -> bool:
+    """Which way a figure of the validation should go: val_loss, or val_ and the name of a metric."""
+    return figure != "val_loss" and registry.get(Metric, figure.removeprefix("val_")).higher_is_better
+
+
 # ── Reading ─────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -243,7 +249,7 @@ def _legal_keys(data: Mapping[str, Any], registry: Registry, place: Place) -> li
     model: Any = Experiment
     for depth, step in enumerate(place[:-1]):
         if depth == 0 and step in FIELD_KINDS:
-            chosen = data[str(step)] if not _is_list(str(step)) else data[str(step)][place[1]]
+            chosen = data[str(step)] if not is_list(str(step)) else data[str(step)][place[1]]
             model = registry.get(FIELD_KINDS[str(step)], chosen["name"]).params
         elif isinstance(step, str):
             model = _model_within(model.model_fields[step].annotation)
@@ -290,7 +296,7 @@ def json_schema(registry: Registry | None = None) -> dict[str, Any]:
     schema["title"] = "histoflow experiment"
     for field in FIELD_KINDS:
         place = schema["properties"][field]
-        holder, key = (place, "items") if _is_list(field) else (schema["properties"], field)
+        holder, key = (place, "items") if is_list(field) else (schema["properties"], field)
         holder[key] = _or_bare_name(holder[key], schema["$defs"])
     return schema
 
@@ -311,6 +317,8 @@ def load(source: str | Path, overrides: Sequence[str] = (), registry: Registry |
     from histoflow import recipes
 
     data = recipes.read(source)
+    if "search" in data:
+        raise UserError(f"'{source}' is a tuning, not one experiment. Run it by: histoflow tune {source}")
     for override in overrides:
         apply_override(data, override)
     return parse(data, registry, source=str(source))

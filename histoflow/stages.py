@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict
 
-from histoflow import files, home, progress, runs
+from histoflow import files, home, progress, runs, stopping
 from histoflow import registry as plugins
 from histoflow.components import Dataset, Reporter, Transform
 from histoflow.errors import RunError
@@ -142,13 +142,15 @@ def training(
 ) -> Generator[dict[str, Any], None, None]:
     """Train, or go on training, epoch by epoch: yields the entry of history.json for each.
 
-    Whoever asks for no more epochs ends training; one that was not ended goes on another time.
+    Whoever asks for no more epochs ends training; one that was not ended goes on another time. Ctrl-C and
+    SIGTERM end it after the step under way, with a last checkpoint.
     """
     from histoflow.data.store import PackedStore
     from histoflow.training import train_run
 
     with run.lock():
-        yield from train_run(experiment, PackedStore(packed.folder), run, registry or plugins.installed())
+        store = PackedStore(packed.folder)
+        yield from stopping.politely(train_run(experiment, store, run, registry or plugins.installed()))
 
 
 def train(experiment: Experiment, packed: Packed, run: Run, registry: Registry | None = None) -> Trained:

@@ -1,111 +1,98 @@
 """How work is asked to end: at the next place where nothing is half done.
 
-A signal may arrive between any two instructions, also inside an optimizer's step. Inside ``deferred``
-Ctrl-C and SIGTERM therefore only leave word: the work looks at ``asked()`` after each step, saves what it
-has, and calls ``give_way()``, which lets the signal do what it would have done. Work that does not come
-to such a place in time is interrupted where it is, and so is work that is asked a second time.
+Ctrl-C and SIGTERM interrupt the main thread between any two instructions, also inside an optimizer's step.
+So that nothing is torn, training works in a thread of its own, while the main thread waits. Whatever
+interrupts the waiting is passed on as word: the work looks at ``asked()`` after each step, saves what it
+has, and ends by ``give_way()``; then the interruption takes its course. Work that does not come to such a
+place in time is left behind, and ends with the process.
 
-Signals reach the main thread alone. Where it waits for work in other threads it holds them in
-``announced``: the signal passes at once, and the threads find that they are asked to end.
+No handler of a signal is replaced: Prefect tells a flow run of its cancellation only while its own stands.
 """
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
-from types import FrameType
-from typing import Any, NoReturn
+from contextvars import copy_context
+from typing import NoReturn, TypeVar
 
 from histoflow.errors import Stopped
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE = 10.0
-"""Seconds until work that was asked to end is interrupted where it is."""
+"""Seconds that work which was asked to end may take to do so."""
+_LOOK_EVERY = 0.2
+"""Seconds. A signal that reaches another thread does not end the main thread's waiting by itself."""
 
+Item = TypeVar("Item")
 _word = threading.Event()
-_held: list[_Held] = []
-
-
-class _Held:
-    """The handlers that stood before, and the signal that waits for its turn."""
-
-    def __init__(self, patience: float | None) -> None:
-        self._patience = patience
-        self._waiting: int | None = None
-        self._alarm: threading.Timer | None = None
-        self._former: dict[int, Any] = {}
-
-    def take(self) -> None:
-        self._former = {number: signal.signal(number, self._handle) for number in SIGNALS}
-
-    def put_back(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-        former, self._former = self._former, {}  # once: who got the signal may have set handlers of its own
-        for number, handler in former.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, _: FrameType | None) -> None:
-        _word.set()
-        if self._patience is None or self._waiting is not None:
-            self.let_through(number)
-            return
-        self._waiting = number
-        self._alarm = threading.Timer(self._patience, os.kill, (os.getpid(), number))
-        self._alarm.daemon = True
-        self._alarm.start()
-
-    def let_through(self, number: int | None = None) -> None:
-        number = number or self._waiting
-        if number is not None:
-            self._waiting = None
-            self.put_back()
-            signal.raise_signal(number)
-
-
-@contextmanager
-def deferred(patience: float = PATIENCE) -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back inside, until the work gives way, is done, or is too long in coming."""
-    with _holding(_Held(patience)):
-        yield
-    if not _held:
-        _word.clear()
-
-
-@contextmanager
-def announced() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM through at once, but tell the work in other threads."""
-    with _holding(_Held(None)):
-        yield
-
-
-@contextmanager
-def _holding(held: _Held) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield  # the main thread holds the signals, or nobody does
-        return
-    if not _held:
-        _word.clear()
-    _held.append(held)
-    held.take()
-    try:
-        yield
-    finally:
-        _held.remove(held)
-        held.put_back()
-    held.let_through()
 
 
 def asked() -> bool:
-    """Whether this process was asked to end what it does."""
+    """Whether the work of this process was asked to end."""
     return _word.is_set()
 
 
 def give_way() -> NoReturn:
-    """End here: by the signal that waits, or in a thread by ``Stopped``."""
-    if _held and threading.current_thread() is threading.main_thread():
-        _held[-1].let_through()
     raise Stopped("Training was asked to stop and ended after a checkpoint, from which it can go on.")
+
+
+@contextmanager
+def announced() -> Iterator[None]:
+    """Whatever ends the block before its time, interruption or error, asks the work in threads to end."""
+    _word.clear()
+    try:
+        yield
+    except BaseException:
+        _word.set()
+        raise
+
+
+def politely(work: Generator[Item, None, None], patience: float = PATIENCE) -> Generator[Item, None, None]:
+    """The same items, made in a thread; an interruption of the waiting comes through once the work has ended.
+
+    In another thread than the main one, which nothing interrupts, the work is done right there.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield from work
+        return
+    _word.clear()
+    try:
+        while (made := _in_a_thread(work, patience)) is not None:
+            yield made[0]
+    finally:
+        if not asked():  # else it is closed, or hangs
+            work.close()
+
+
+def _in_a_thread(work: Generator[Item, None, None], patience: float) -> tuple[Item] | None:
+    """The next item, or None after the last."""
+    future: Future[tuple[Item] | None] = Future()
+    # The bare lock of the interpreter is what an interruption leaves whole; a condition is not.
+    busy = threading.Lock()
+    busy.acquire()
+    context = copy_context()
+    thread = threading.Thread(target=context.run, args=(_make, work, future, busy), name="work", daemon=True)
+    try:
+        thread.start()
+        while not busy.acquire(timeout=_LOOK_EVERY):
+            pass
+    except BaseException:
+        _word.set()
+        busy.acquire(timeout=patience)
+        raise
+    return future.result()
+
+
+def _make(
+    work: Generator[Item, None, None], future: Future[tuple[Item] | None], busy: threading.Lock
+) -> None:
+    try:
+        future.set_result((next(work),))
+    except StopIteration:
+        future.set_result(None)
+    except BaseException as error:
+        future.set_exception(error)
+    finally:
+        busy.release()

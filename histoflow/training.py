@@ -32,10 +32,12 @@ _SAVING_MAY_TAKE = 0.05
 """The share of the time that checkpoints within epochs may take; a slow disk gets fewer of them."""
 
 
-def train_run(experiment: Experiment, store: PackedStore, run: Run, registry: Registry) -> Iterator[Entry]:
+def train_run(
+    experiment: Experiment, store: PackedStore, run: Run, registry: Registry
+) -> Generator[Entry, None, None]:
     """Train until the last epoch or another reason to stop, yielding each epoch once it is saved.
 
-    The caller holds the run's lock. Ctrl-C and SIGTERM end training after a last checkpoint.
+    The caller holds the run's lock. Once ``stopping.asked()``, it ends after a last checkpoint.
     """
     _refuse_other_data(run, store)
     _refuse_misfit(experiment, store, registry)
@@ -43,7 +45,7 @@ def train_run(experiment: Experiment, store: PackedStore, run: Run, registry: Re
     workshop = Workshop(experiment, registry, store.manifest, choose_device(experiment.training.device))
     run.update(packed=str(store.folder), data_fingerprint=store.manifest.fingerprint)
     limit = experiment.training.stall_limit
-    with stopping.deferred(), watching(limit, run.folder / "stalled.txt") as watchdog:
+    with watching(limit, run.folder / "stalled.txt") as watchdog:
         history, stopped = yield from _in_as_many_parts_as_it_takes(workshop, store, run, watchdog)
         if run.read().stopped is None:
             run.update(state="trained", best=_best(history, workshop), stopped=stopped)

@@ -44,7 +44,7 @@ class Watchdog:
 @contextmanager
 def watching(limit: float | None, record: Path) -> Iterator[Watchdog]:
     """A watchdog that writes into this file, which stays only where it has struck."""
-    if record.exists():
+    if record.exists() and record.stat().st_size:
         progress.say(f"An earlier session hung and was given up; {record} tells where.")
     with record.open("a", encoding="utf-8") as file:
         watchdog = Watchdog(limit, file)

@@ -28,7 +28,7 @@ from histoflow.data.store import Manifest, PackedStore, SplitReader
 from histoflow.engine.fit import Trainee, Validate
 from histoflow.engine.predict import predict
 from histoflow.evaluation.scores import score_all
-from histoflow.experiment import Experiment
+from histoflow.experiment import Experiment, higher_is_better
 from histoflow.registry import Registry
 from histoflow.seeds import Stream, derive
 from histoflow.watchdog import Watchdog
@@ -128,10 +128,7 @@ class Workshop:
 
     def higher_is_better(self) -> bool:
         """Which way the monitored figure should go."""
-        monitor = self.experiment.training.monitor
-        return (
-            monitor != "val_loss" and self.registry.get(Metric, monitor.removeprefix("val_")).higher_is_better
-        )
+        return higher_is_better(self.experiment.training.monitor, self.registry)
 
 
 def _until_asked(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:

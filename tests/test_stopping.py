@@ -1,11 +1,12 @@
-"""Signals wait for a place where nothing is half done, but not for ever."""
+"""Work is asked to end, ends where nothing is half done, and is not waited for for ever."""
 
 from __future__ import annotations
 
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextvars import ContextVar
 
 import pytest
 
@@ -14,7 +15,7 @@ from histoflow.errors import Stopped
 
 
 class Terminated(BaseException):
-    """What a handler of SIGTERM that stood before raises, as Prefect's does."""
+    """What a handler of SIGTERM raises, as Prefect's does."""
 
 
 @pytest.fixture(autouse=True)
@@ -27,87 +28,115 @@ def handler() -> Iterator[object]:
     signal.signal(signal.SIGTERM, former)
 
 
+def steps(done: list[str], number: signal.Signals | None = None) -> Generator[int, None, None]:
+    """Three items; in the second a signal arrives in the middle of a step."""
+    try:
+        for item in range(3):
+            if item == 1 and number is not None:
+                signal.raise_signal(number)
+                while not stopping.asked():
+                    time.sleep(0.01)
+            done.append(f"step {item}")
+            if stopping.asked():
+                done.append("saved")
+                stopping.give_way()
+            yield item
+    finally:
+        done.append("closed")
+
+
 @pytest.mark.parametrize(
     ("number", "ends_in"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)]
 )
-def test_a_signal_waits_until_the_work_gives_way(
+def test_an_interruption_comes_through_once_the_work_has_saved(
     number: signal.Signals, ends_in: type[BaseException]
 ) -> None:
-    steps = []
-    with pytest.raises(ends_in), stopping.deferred():
-        assert not stopping.asked()
-        signal.raise_signal(number)
-        steps.append("the step is finished")
-        assert stopping.asked()
-        stopping.give_way()
-    assert steps == ["the step is finished"]
+    done: list[str] = []
+    with pytest.raises(ends_in):
+        list(stopping.politely(steps(done, number)))
+    assert done == ["step 0", "step 1", "saved", "closed"]
 
 
-def test_a_signal_that_nobody_gave_way_to_passes_when_the_work_is_done() -> None:
-    done = []
-    with pytest.raises(Terminated), stopping.deferred():
+def test_undisturbed_work_yields_what_it_would_have_yielded() -> None:
+    done: list[str] = []
+    assert list(stopping.politely(steps(done))) == [0, 1, 2]
+    assert done[-1] == "closed"
+
+
+def test_the_handlers_of_others_stand_while_work_is_done(handler: object) -> None:
+    def look() -> Generator[object, None, None]:
+        yield signal.getsignal(signal.SIGTERM)
+
+    assert list(stopping.politely(look())) == [handler]
+
+
+def test_who_asks_for_no_more_items_closes_the_work() -> None:
+    done: list[str] = []
+    items = stopping.politely(steps(done))
+    next(items)
+    items.close()
+    assert done == ["step 0", "closed"]
+
+
+def test_work_that_takes_too_long_is_left_behind() -> None:
+    never = threading.Event()
+
+    def hang() -> Generator[int, None, None]:
         signal.raise_signal(signal.SIGTERM)
-        done.append(True)
-    assert done
+        never.wait()
+        yield 0
+
+    with pytest.raises(Terminated):
+        list(stopping.politely(hang(), patience=0.1))
+    never.set()
 
 
-def test_a_second_signal_does_not_wait() -> None:
-    with pytest.raises(KeyboardInterrupt), stopping.deferred():
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
-        pytest.fail("it waited")
+def test_an_error_of_the_work_is_its_own() -> None:
+    def fail() -> Generator[int, None, None]:
+        yield 1
+        raise ValueError("of its own")
+
+    with pytest.raises(ValueError, match="of its own"):
+        list(stopping.politely(fail()))
+    assert not stopping.asked()
 
 
-def test_work_that_takes_too_long_is_interrupted_where_it_is() -> None:
-    with pytest.raises(Terminated), stopping.deferred(patience=0.1):
-        signal.raise_signal(signal.SIGTERM)
-        time.sleep(60)
-        pytest.fail("it waited")
+def test_the_work_sees_the_context_of_who_asks_for_it() -> None:
+    listener: ContextVar[str] = ContextVar("listener")
+    listener.set("mine")
 
+    def look() -> Generator[str, None, None]:
+        yield listener.get()
 
-def test_the_handlers_that_stood_before_stand_again(handler: object) -> None:
-    with stopping.deferred(), stopping.deferred():
-        pass
-    assert signal.getsignal(signal.SIGTERM) is handler
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_who_gets_the_signal_may_set_handlers_of_its_own() -> None:
-    def handle(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, handle)
-    with pytest.raises(Terminated), stopping.deferred():
-        signal.raise_signal(signal.SIGTERM)
-        stopping.give_way()
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    assert list(stopping.politely(look())) == ["mine"]
 
 
 def test_the_word_is_forgotten_when_the_next_work_begins() -> None:
-    with pytest.raises(KeyboardInterrupt), stopping.deferred():
-        signal.raise_signal(signal.SIGINT)
-        stopping.give_way()
-    with stopping.deferred():
-        assert not stopping.asked()
+    with pytest.raises(KeyboardInterrupt):
+        list(stopping.politely(steps([], signal.SIGINT)))
+    assert list(stopping.politely(steps([]))) == [0, 1, 2]
 
 
-def test_an_announced_signal_passes_at_once_and_ends_the_work_of_threads() -> None:
+def test_an_interruption_of_the_main_thread_ends_the_work_of_others() -> None:
     ended: list[BaseException] = []
 
     def work() -> None:
-        while not stopping.asked():
-            time.sleep(0.01)
         try:
-            with stopping.deferred():  # in a thread it holds nothing
-                stopping.give_way()
+            for _ in stopping.politely(step_for_ever()):
+                pass
         except Stopped as error:
             ended.append(error)
+
+    def step_for_ever() -> Generator[int, None, None]:
+        while not stopping.asked():
+            time.sleep(0.01)
+            yield 0
+        stopping.give_way()
 
     thread = threading.Thread(target=work)
     with pytest.raises(Terminated), stopping.announced():
         thread.start()
         signal.raise_signal(signal.SIGTERM)
-        pytest.fail("it waited")
+        pytest.fail("it was not interrupted")
     thread.join(timeout=10)
     assert "can go on" in str(ended[0])

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from histoflow import progress, registry, stages, training
+from histoflow import progress, registry, stages, stopping, training
 from histoflow.components import Architecture, Params
 from histoflow.engine import checkpoint
 from histoflow.errors import DeviceMemoryError, TimeLimitError
@@ -67,6 +68,8 @@ class SignalAt(progress.LogListener):
                 self.left -= title.startswith(self.title)
                 if self.left == 0:
                     signal.raise_signal(signal.SIGINT)
+                    while not stopping.asked():
+                        time.sleep(0.01)
                 advance(amount)
 
             yield count
@@ -118,8 +121,6 @@ def test_a_kill_costs_no_more_than_the_work_since_the_last_checkpoint(
 
 
 def test_a_slow_disk_gets_fewer_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
-
     save, positions = checkpoint.save, []
 
     def slowly(*arguments: object, **named: object) -> None:
@@ -251,7 +252,7 @@ def test_a_process_that_hangs_is_given_up_and_leaves_word_where(tmp_path: Path, 
     )
     assert done.returncode == 1
     run = Run(home / "runs" / "hung")
-    assert "in say" in (run.folder / "stalled.txt").read_text()
+    assert "in _keep" in (run.folder / "stalled.txt").read_text(), "where it hung"
     assert len(checkpoint.find(run.checkpoints, "last").history) == 1  # type: ignore[union-attr]
 
 

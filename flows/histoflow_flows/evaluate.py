@@ -7,7 +7,7 @@ from pathlib import Path
 from prefect import flow
 
 from histoflow import home, runs
-from histoflow_flows import flow_run, tasks
+from histoflow_flows import evidence, flow_run, tasks
 from histoflow_flows.slots import gpu_slot
 
 flow_run.claim_early()
@@ -18,7 +18,7 @@ def evaluate_flow(run: str, reason: str = "evaluate-flow", device: str | None = 
     """Evaluate the run of this id or folder and write its reports anew; returns the run's folder."""
     flow_run.claim()
     found = runs.find(home.runs(), run)
-    with gpu_slot():
+    with evidence.of_work(), gpu_slot():
         tasks.evaluate(found, reason=reason, again=True, device=device)
     tasks.report(found)
     return found.folder

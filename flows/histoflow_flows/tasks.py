@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from histoflow import stages
 from histoflow.errors import HistoflowError
 from histoflow.experiment import Experiment
 from histoflow.runs import Run
+from histoflow_flows import evidence
 
 
-def _may_pass_with_time(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+def may_pass_with_time(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
     """Whether trying again could help; what histoflow refuses on purpose, it would refuse again."""
     return not isinstance(state.data if isinstance(state.data, Exception) else None, HistoflowError)
 
@@ -31,29 +33,38 @@ def start(experiment: Experiment, run_id: str | None) -> Run:
     cache_policy=NO_CACHE,
     retries=2,
     retry_delay_seconds=10,
-    retry_condition_fn=_may_pass_with_time,
+    retry_condition_fn=may_pass_with_time,
 )
 def fetch(experiment: Experiment) -> stages.RawData:
-    return stages.fetch(experiment)
+    with evidence.of_work():
+        return stages.fetch(experiment)
 
 
 @task(task_run_name="preprocess {experiment.dataset.name}", cache_policy=NO_CACHE)
 def preprocess(experiment: Experiment, raw: stages.RawData) -> stages.Packed:
-    return stages.preprocess(experiment, raw)
+    with evidence.of_work():
+        return stages.preprocess(experiment, raw)
 
 
 @task(
     task_run_name="train {experiment.architecture.name} on {experiment.dataset.name}", cache_policy=NO_CACHE
 )
 def train(experiment: Experiment, packed: stages.Packed, run: Run) -> stages.Trained:
-    return stages.train(experiment, packed, run)
+    epochs = stages.training(experiment, packed, run)
+    with evidence.of_training(experiment, run) as shown, closing(epochs):
+        for _ in epochs:
+            shown.epoch()
+    return stages.trained(run)
 
 
 @task(task_run_name="evaluate {run.id}", cache_policy=NO_CACHE)
 def evaluate(run: Run, reason: str, again: bool, device: str | None = None) -> stages.Evaluated:
-    return stages.evaluate(run, reason, again, device)
+    with evidence.of_work():
+        return stages.evaluate(run, reason, again, device)
 
 
 @task(task_run_name="report {run.id}", cache_policy=NO_CACHE)
 def report(run: Run) -> list[Path]:
-    return stages.report(run)
+    with evidence.of_report(run) as pages:
+        pages += stages.report(run)
+    return pages

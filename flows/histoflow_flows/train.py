@@ -6,7 +6,7 @@ from pathlib import Path
 
 from prefect import flow
 
-from histoflow_flows import flow_run, tasks
+from histoflow_flows import evidence, flow_run, tasks
 from histoflow_flows.forms import DEMO, ExperimentForm
 from histoflow_flows.slots import gpu_slot
 
@@ -22,7 +22,7 @@ def train_flow(experiment: ExperimentForm = DEMO, run_id: str | None = None) -> 
     """
     flow_run.claim()
     run = tasks.start(experiment, run_id or flow_run.run_id(experiment.name))
-    with run.lock():
+    with run.lock(), evidence.of_work():
         raw = tasks.fetch(experiment)
         packed = tasks.preprocess(experiment, raw)
         with gpu_slot():

@@ -180,7 +180,7 @@ def _seed_chance(seed: int, device: torch.device) -> None:
     """Seed what dropout on this device draws from. ``torch.manual_seed`` visits every backend for 0.1 ms."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
+        torch.cuda.default_generators[device.index].manual_seed(seed)
 
 
 def _train_step(trainee: Trainee, images: Tensor, labels: Tensor, parts: int) -> Tensor:

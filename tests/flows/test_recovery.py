@@ -21,6 +21,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling, Crashed, Pending, Running
 
+from conftest import Cli
 from histoflow import stages
 from histoflow.engine import checkpoint
 from histoflow.runs import Run
@@ -263,3 +264,15 @@ print(*twice())
     first, second = done.stdout.split()
     assert first == second
     assert "-here-" in first
+
+
+def test_the_command_looks_once_or_again_and_again(cli: Cli, cli_environment: dict[str, str]) -> None:
+    once = cli("reap")
+    assert once.returncode == 0, once.stderr
+    assert "PREFECT_API_URL" in cli("reap", PREFECT_API_URL="").stderr
+    command = [sys.executable, "-m", "histoflow_flows.cli", "reap", "--every", "1"]
+    with subprocess.Popen(command, env=cli_environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "every 1 s" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
