@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +41,7 @@ EXPERIMENT = {
     "augment": [{"name": "flips"}, {"name": "color_jitter", "strength": 0.1}],
     "architecture": {"name": "cnn", "widths": [8, 16], "dropout": 0.1},
     "scheduler": {"name": "one_cycle"},
-    "training": {"epochs": 150, "batch_size": 16, "device": "cpu", "checkpoint_seconds": 1},
+    "training": {"epochs": 240, "batch_size": 16, "device": "cpu", "checkpoint_seconds": 1},
     "metrics": [{"name": "accuracy"}, {"name": "roc_auc"}],
 }
 INCIDENTS_A_RUN = 3
@@ -58,15 +58,19 @@ console = Console()
 
 
 def kill_training(system: System, flow_run: str) -> None:
-    for process in until(lambda: system.processes_of(flow_run), "a process to kill"):
-        with suppress(psutil.NoSuchProcess):
-            process.send_signal(signal.SIGKILL)
+    _signal_training(system, flow_run, signal.SIGKILL)
 
 
 def terminate_training(system: System, flow_run: str) -> None:
-    for process in until(lambda: system.processes_of(flow_run), "a process to end"):
+    _signal_training(system, flow_run, signal.SIGTERM)
+
+
+def _signal_training(system: System, flow_run: str, number: signal.Signals) -> None:
+    """Also in its first moments; where it is about to be restarted, as soon as it is."""
+    until(lambda: system.processes_of(flow_run) or system.state(flow_run) == "COMPLETED", "a process")
+    for process in system.processes_of(flow_run):
         with suppress(psutil.NoSuchProcess):
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(number)
 
 
 def kill_worker(system: System, flow_run: str) -> None:
@@ -137,16 +141,16 @@ class Story:
     wrong: list[str] = field(default_factory=list)
 
 
-def tell(
-    system: System, chance: random.Random, reference: dict[str, Any], incidents: Sequence[Incident]
-) -> Story:
+def tell(system: System, chance: random.Random, reference: dict[str, Any], deck: list[Incident]) -> Story:
+    """Begin a training, and have it meet the next incidents of the deck while it lasts."""
     story = Story(system.submit(experiment=EXPERIMENT))
     begun = time.monotonic()
     try:
-        for incident in incidents:
+        while deck and len(story.incidents) < INCIDENTS_A_RUN:
             time.sleep(chance.uniform(0, 15))
-            if system.state(story.flow_run) == "COMPLETED":
+            if system.state(story.flow_run) in ("COMPLETED", "FAILED"):
                 break
+            incident = deck.pop()
             story.incidents.append(incident.__name__)
             incident(system, story.flow_run)
             if incident is cancel:
@@ -220,14 +224,12 @@ stages.evaluate(run)
     return outcome(home / "runs" / "undisturbed")
 
 
-def shuffled(count: int, chance: random.Random) -> Iterator[Sequence[Incident]]:
-    """Incidents for run after run; each kind comes about equally often."""
+def shuffled(count: int, chance: random.Random) -> list[Incident]:
+    """So many incidents; each kind comes about equally often."""
     deck: list[Incident] = []
     while len(deck) < count:
         deck += chance.sample(INCIDENTS, len(INCIDENTS))
-    deck = deck[:count]
-    for start in range(0, count, INCIDENTS_A_RUN):
-        yield deck[start : start + INCIDENTS_A_RUN]
+    return deck[-count:]
 
 
 def main() -> None:
@@ -247,8 +249,9 @@ def main() -> None:
     leaked: dict[str, int] = {}
     try:
         system.start_worker()
-        for incidents in shuffled(options.incidents, chance):
-            stories.append(tell(system, chance, reference, incidents))
+        deck = shuffled(options.incidents, chance)
+        while deck:
+            stories.append(tell(system, chance, reference, deck))
             show(len(stories), stories[-1])
         leaked = slots_left(system)
     finally:
