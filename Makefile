@@ -35,8 +35,8 @@ check: $(SETUP)  ## Static checks: ruff, formatting, mypy, import-linter
 bench: $(SETUP)  ## Run the benchmarks
 	@for script in benchmarks/bench_*.py; do $(BIN)/python "$$script" || exit 1; done
 
-serve: $(SETUP)  ## Start a Prefect server, its worker and the deployments (not there yet)
-	@echo "serve comes with the deployments. Until then: $(BIN)/prefect server start" && exit 1
+serve: $(SETUP)  ## Start a Prefect server with UI, a worker and all deployments; Ctrl-C stops them
+	@$(BIN)/histoflow up
 
 clean:  ## Remove the environment and caches, not your data
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -54,6 +54,7 @@ def test_the_wheel_brings_three_names_and_nothing_generic(wheel: Path) -> None:
     assert "histoflow/recipes/demo.yaml" in names
     assert "histoflow/report/page.html.j2" in names
     assert "histoflow/py.typed" in names
+    assert "histoflow_flows/prefect.yaml" in names, "which 'histoflow deploy' sends"
 
 
 def test_installed_from_the_wheel_its_entry_points_resolve(wheel: Path, tmp_path: Path) -> None:

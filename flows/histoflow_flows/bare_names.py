@@ -1,4 +1,5 @@
-"""Lets ``prefect deployment run train-flow`` find ``train-flow/train-flow``.
+"""Lets ``prefect deployment run train-flow`` find the server of ``histoflow up``, and the deployment
+``train-flow/train-flow``.
 
 A plugin of Prefect's own, under its entry-point group ``prefect.plugins``; it is asked only where plugins are
 enabled (``PREFECT_PLUGINS_ENABLED=1``, or ``[tool.prefect.plugins]`` in the pyproject.toml of the folder).
@@ -11,15 +12,19 @@ from typing import Any
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
-from prefect.plugins import register_hook
+from prefect.plugins import HookContext, SetupResult, register_hook
+
+from histoflow_flows.service import record
 
 
 @register_hook
-def setup_environment(*, ctx: Any) -> None:
+def setup_environment(*, ctx: HookContext) -> SetupResult | None:
     """Called by Prefect once before a command; wrapping twice would do no harm but is not done."""
     read = PrefectClient.read_deployment_by_name
     if not hasattr(read, "__wrapped__"):
         PrefectClient.read_deployment_by_name = _completing(read)  # type: ignore[method-assign]
+    connection = {} if ctx.api_url else record.connection()
+    return SetupResult(env=connection, note="the server of histoflow up") if connection else None
 
 
 def _completing(read: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -17,7 +17,8 @@ from histoflow.errors import HistoflowError, UserError
 from histoflow.experiment import Experiment, json_schema, load
 from histoflow.runs import Run
 from histoflow.stages import experiment_of
-from histoflow_flows import display
+from histoflow.tuning.settings import is_tuning, load_tuning
+from histoflow_flows import cli_reap, cli_service, cli_tune, display
 from histoflow_flows.interrupts import Interrupted, interruptible
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 plugins_app = typer.Typer(help="The components of every installed plugin.", invoke_without_command=True)
 app.add_typer(plugins_app, name="plugins")
+cli_service.register(app)
 
 Overrides = Annotated[
     list[str] | None,
@@ -298,11 +300,27 @@ def check(
     source: Annotated[str, typer.Argument(metavar="RECIPE|FILE", help="What to check.")],
     overrides: Overrides = None,
 ) -> None:
-    """Validate an experiment: exit 0, or 2 with every mistake in it."""
+    """Validate an experiment or a tuning: exit 0, or 2 with every mistake in it."""
+    if is_tuning(recipes.read(source)):
+        _check_tuning(source, overrides or ())
+        return
     experiment = load(source, overrides or ())
     display.out.print(
         f"{source} is valid: {experiment.architecture.name} on {experiment.dataset.name}, "
         f"loss {experiment.loss.name}, {experiment.training.epochs} epochs.",
+        markup=False,
+    )
+
+
+def _check_tuning(source: str, overrides: Sequence[str]) -> None:
+    from histoflow.tuning.checking import objectives_of, space_of
+
+    tuning = load_tuning(source, overrides)
+    space = space_of(tuning, source=source)
+    names = ", ".join(dimension.name for dimension in space.dimensions)
+    display.out.print(
+        f"{source} is valid: it searches {names} by {tuning.search.sampler} "
+        f"for the best {', '.join(objectives_of(tuning))}.",
         markup=False,
     )
 
@@ -334,6 +352,9 @@ def show_home() -> None:
     typer.echo(str(root))
     display.out.print(display.table("", ("folder", "size"), rows))
 
+
+cli_reap.register(app)
+cli_tune.register(app, _flow_environment, _show_result)
 
 if __name__ == "__main__":
     main()

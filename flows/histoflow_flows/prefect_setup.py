@@ -1,4 +1,4 @@
-"""Prepares Prefect for a flow that is run straight from the command line, mostly before it is imported."""
+"""Prepares Prefect for the commands of histoflow, mostly before it is imported."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import subprocess
 from pathlib import Path
 
 from histoflow import home
+from histoflow.errors import UserError
+from histoflow_flows.service import record
 
 
 def prepare(debug: bool) -> None:
@@ -25,6 +27,29 @@ def prepare(debug: bool) -> None:
         os.environ.setdefault("PREFECT_HOME", str(home.prefect()))
 
 
+def server_in_use() -> str | None:
+    """The address of the server that the user has set up, else of a running ``histoflow up``, if any."""
+    from prefect.context import refresh_global_settings_context
+    from prefect.settings import PREFECT_API_URL
+
+    if not PREFECT_API_URL.value():
+        connection = record.connection()
+        if connection:
+            os.environ.update(connection)
+            refresh_global_settings_context()
+    return PREFECT_API_URL.value() or None
+
+
+def demand_server() -> str:
+    address = server_in_use()
+    if address is None:
+        raise UserError(
+            "There is no Prefect server to talk to. Start one with 'histoflow up', or name yours in "
+            "PREFECT_API_URL."
+        )
+    return address
+
+
 def start_in_process_server() -> None:
     """Start the server that Prefect would start by itself, but deaf to Ctrl-C and not outliving this process.
 
@@ -32,9 +57,7 @@ def start_in_process_server() -> None:
     that the flow was interrupted, and Prefect would try to tell it for minutes. And ``kill -9`` runs
     nothing that could end the server.
     """
-    from prefect.settings import PREFECT_API_URL
-
-    if PREFECT_API_URL.value():
+    if server_in_use() is not None:
         return
     from prefect.server.api.server import SubprocessASGIServer
 

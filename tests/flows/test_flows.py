@@ -42,12 +42,6 @@ with get_client(sync_client=True) as client:
     }  # fmt: skip
 
 
-def test_the_form_of_train_flow_holds_every_plugins_own_fields() -> None:
-    definitions = train_flow.parameters.model_dump()["definitions"]
-    assert definitions["resnet"]["properties"]["depth"]["enum"] == [18, 34, 50]
-    assert definitions["focal"]["properties"]["gamma"]["description"]
-
-
 def test_flows_bear_the_names_that_deployments_use() -> None:
     assert train_flow.name == "train-flow"
     assert evaluate_flow.name == "evaluate-flow"
