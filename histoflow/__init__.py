@@ -29,6 +29,7 @@ from histoflow.components import (
 )
 from histoflow.errors import DataError, HistoflowError, PluginError, UnreadableImage, UserError
 from histoflow.hookspecs import API_VERSION, hookimpl
+from histoflow.tunable import tunable
 
 __version__ = "0.1.0"
 
@@ -62,4 +63,5 @@ __all__ = [
     "__version__",
     "hookimpl",
     "task_of",
+    "tunable",
 ]

@@ -14,6 +14,7 @@
     ├── DivergedError               training left the finite numbers
     ├── TimeLimitError              training ran out of its time before there was a model
     ├── DeviceMemoryError           a batch does not fit into the device's memory
+    ├── TuningError                 no trial of a study came to its end, or all fail alike
     └── Stopped                     the process was asked to end, and did where nothing was half done
 
 A message says what was wrong, what is allowed, what was given, and the next step.
@@ -89,3 +90,6 @@ class DeviceMemoryError(HistoflowError): ...
 
 
 class Stopped(HistoflowError): ...
+
+
+class TuningError(HistoflowError): ...

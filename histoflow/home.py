@@ -33,6 +33,11 @@ def runs() -> Path:
     return _writable(folder() / "runs")
 
 
+def studies() -> Path:
+    """Of tuning; the runs of their trials lie there as well."""
+    return _writable(folder() / "studies")
+
+
 def flow_runs() -> Path:
     """Which process works on which flow run."""
     return _writable(folder() / "flow-runs")

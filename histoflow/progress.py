@@ -67,6 +67,11 @@ def listening(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
+def current() -> Listener:
+    """Who listens here, for one that passes on to it."""
+    return _listener.get()
+
+
 def track(title: str, total: int | None = None, unit: str = "images") -> AbstractContextManager[Advance]:
     return _listener.get().track(title, total, unit)
 

@@ -16,6 +16,8 @@ from histoflow import hookspecs
 from histoflow.components import KINDS, Component
 from histoflow.experiment import parse
 from histoflow.testing import check_component
+from histoflow.tuning.checking import space_of
+from histoflow.tuning.settings import is_tuning, parse_tuning
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -46,8 +48,12 @@ def test_each_hook_is_documented_with_its_exact_signature(hook: str) -> None:
 
 
 @pytest.mark.parametrize("text", blocks("yaml"))
-def test_every_experiment_in_the_documents_is_valid(text: str) -> None:
-    parse(YAML(typ="safe", pure=True).load(text))
+def test_every_experiment_and_tuning_in_the_documents_is_valid(text: str) -> None:
+    data = YAML(typ="safe", pure=True).load(text)
+    if is_tuning(data):
+        space_of(parse_tuning(data))
+    else:
+        parse(data)
 
 
 @pytest.mark.parametrize("source", blocks("python"))

@@ -347,7 +347,7 @@ def show_home() -> None:
     from histoflow.files import folder_size
 
     root = home.folder()
-    places = (home.raw(), home.packed(), home.runs(), home.prefect())
+    places = (home.raw(), home.packed(), home.runs(), home.studies(), home.prefect())
     rows = [(str(path.relative_to(root)), display.size(folder_size(path))) for path in places]
     typer.echo(str(root))
     display.out.print(display.table("", ("folder", "size"), rows))

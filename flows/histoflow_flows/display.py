@@ -95,7 +95,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     """A plain table; cells may wrap, and hold no markup."""
     drawn = Table(title=title, title_justify="left", title_style="bold")
     for column in columns:
-        drawn.add_column(column, overflow="fold", no_wrap=column in ("id", "name", "state", "test"))
+        drawn.add_column(column, overflow="fold", no_wrap=column in ("id", "name", "state"))
     for row in rows:
         drawn.add_row(*(escape(cell) for cell in row))
     return drawn

@@ -36,10 +36,15 @@ def read(source: str | Path) -> dict[str, Any]:
             f"The experiment must be a YAML file or one of the recipes {', '.join(names())}. "
             f"Got '{source}', which is neither.{hint}"
         )
+    return read_file(path, "experiment file")
+
+
+def read_file(path: Path, what: str) -> dict[str, Any]:
+    """The mapping in a YAML file."""
     try:
-        return _parse_yaml(path.read_text(encoding="utf-8"), str(source))
+        return _parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"The experiment file {source} cannot be read: {error}.") from error
+        raise UserError(f"The {what} {path} cannot be read: {error}.") from error
 
 
 def _where(error: YAMLError) -> str:

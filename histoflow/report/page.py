@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
@@ -18,13 +20,17 @@ def write_page(results: Results) -> Path:
 
 
 def render_page(results: Results) -> str:
-    page = _template().render(content(results))
+    return rendered("page.html.j2", content(results))
+
+
+def rendered(template: str, content: Mapping[str, Any]) -> str:
+    page = _template(template).render(content)
     # The name of a file need not be text; one such name must not cost the report.
     return page.encode("utf-8", errors="replace").decode()
 
 
-@lru_cache(maxsize=1)
-def _template() -> Template:
+@lru_cache(maxsize=4)
+def _template(name: str) -> Template:
     # Class names, messages and paths come from strangers' files: escape everything.
     environment = Environment(
         loader=PackageLoader("histoflow", "report"),
@@ -33,4 +39,4 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.j2")
+    return environment.get_template(name)

@@ -34,11 +34,11 @@ def training_pictures(history: Sequence[Mapping[str, Any]], best_epoch: int | No
     if not history:
         return []
     pictures = [
-        _picture(figures.loss_curves(history, best_epoch), _loss_alt(history), "Loss after each epoch")
+        picture(figures.loss_curves(history, best_epoch), _loss_alt(history), "Loss after each epoch")
     ]
     if any(key.startswith("val_") and key != "val_loss" for entry in history for key in entry):
         figure = figures.metric_curves(history, best_epoch)
-        pictures.append(_picture(figure, _metrics_alt(history), "Validation metrics after each epoch"))
+        pictures.append(picture(figure, _metrics_alt(history), "Validation metrics after each epoch"))
     return pictures
 
 
@@ -47,7 +47,7 @@ def confusion_picture(matrix: NDArray[np.int64], classes: Sequence[str]) -> Pict
         "Each row holds the images of one class: the share and the number given to each class. "
         "The diagonal is right."
     )
-    return _picture(figures.confusion_heatmap(matrix, classes), _confusion_alt(matrix, classes), caption)
+    return picture(figures.confusion_heatmap(matrix, classes), _confusion_alt(matrix, classes), caption)
 
 
 def roc_picture(
@@ -62,10 +62,10 @@ def roc_picture(
     caption = "True against false positives over all thresholds" + (
         f"; {classes[1]} is the positive class" if len(classes) == 2 else ", each class against the rest"
     )
-    return _picture(figures.roc_chart(curves), _roc_alt(curves), caption)
+    return picture(figures.roc_chart(curves), _roc_alt(curves), caption)
 
 
-def _picture(figure: Figure, alt: str, caption: str) -> Picture:
+def picture(figure: Figure, alt: str, caption: str) -> Picture:
     width, height = (round(inches * _PIXELS_PER_INCH) for inches in figure.get_size_inches())
     return Picture(source=data_uri(figure), alt=alt, caption=caption, width=width, height=height)
 

@@ -45,11 +45,16 @@ def choice(chosen: Any) -> tuple[str, str]:
     """The name of a chosen component, and its parameters in one line."""
     if not isinstance(chosen, Mapping):
         return str(chosen or NONE), ""
-    params = (f"{key} {_plainly(value)}" for key, value in chosen.items() if key != "name")
+    params = (f"{key} {plainly(value)}" for key, value in chosen.items() if key != "name")
     return str(chosen.get("name", NONE)), ", ".join(params)
 
 
-def _plainly(value: Any) -> str:
+def plainly(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "none"}[value]
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def brief(value: Any) -> str:
+    """As short as it can be without misleading: three figures of a number."""
+    return f"{value:.3g}" if isinstance(value, float) else plainly(value)

@@ -8,6 +8,8 @@ from pydantic.fields import FieldInfo
 
 from histoflow.components import Component, P
 from histoflow.testing._common import calling, expect
+from histoflow.tunable import KEY
+from histoflow.tuning.specs import BadSpec, domain_of
 
 
 def check_params(component: Component[P], given: P | None) -> P:
@@ -23,6 +25,7 @@ def check_params(component: Component[P], given: P | None) -> P:
     with calling(component, f"{component.params.__name__}()"):
         defaults = component.params()
     _check_round_trip(component, defaults)
+    _check_marks(component)
     return defaults if given is None else given
 
 
@@ -40,3 +43,19 @@ def _check_round_trip(component: Component[P], params: P) -> None:
         component.params.model_json_schema()
         again = component.params.model_validate_json(params.model_dump_json())
     expect(again == params, component, f"the default parameters come back from JSON as {again!r}.")
+
+
+def _check_marks(component: Component[Any]) -> None:
+    """What is marked as tunable can be searched, and the parameter takes both ends of it."""
+    for name, schema in component.params.model_json_schema().get("properties", {}).items():
+        if KEY not in schema:
+            continue
+        try:
+            domain = domain_of(schema[KEY], schema)
+        except BadSpec as error:
+            raise AssertionError(
+                f"{component.kind} '{component.name}': tunable(…) of '{name}' {error}"
+            ) from error
+        for value in map(domain.value, domain.ends()):
+            with calling(component, f"its parameters with the tunable {name}={value!r}"):
+                component.params.model_validate({name: value})

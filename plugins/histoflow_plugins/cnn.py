@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from histoflow import Architecture, DataInfo, Params, hookimpl
+from histoflow import Architecture, DataInfo, Params, hookimpl, tunable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,14 +24,14 @@ class CnnParams(Params):
     """Channels of each block; between two blocks the image is halved."""
     convolutions: int = Field(2, ge=1, le=8)
     """3×3 convolutions per block, each with batch norm and ReLU."""
-    dropout: float = Field(0.2, ge=0, lt=1)
+    dropout: float = Field(0.2, ge=0, lt=1, json_schema_extra=tunable(low=0.0, high=0.6))
     """Share of the features dropped before the last layer."""
 
 
 class Cnn5Params(Params):
     """The network is fixed but for its dropout."""
 
-    dropout: float = Field(0.5, ge=0, lt=1)
+    dropout: float = Field(0.5, ge=0, lt=1, json_schema_extra=tunable(low=0.0, high=0.6))
     """Share of the features dropped before the last layer."""
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
-from histoflow import Optimizer, Params, hookimpl
+from histoflow import Optimizer, Params, hookimpl, tunable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class SgdParams(Params):
-    lr: float = Field(0.01, gt=0, le=100)
+    lr: float = Field(0.01, gt=0, le=100, json_schema_extra=tunable(low=1e-3, high=0.5, log=True))
     """Learning rate."""
     momentum: float = Field(0.9, ge=0, lt=1)
     """Share of the last step that goes on in the next."""
     nesterov: bool = False
     """Look ahead along the momentum; needs some."""
-    weight_decay: float = Field(0.0, ge=0, le=10)
+    weight_decay: float = Field(0.0, ge=0, le=10, json_schema_extra=tunable(low=1e-6, high=1e-2, log=True))
     """L2 penalty on all weights."""
 
     @model_validator(mode="after")
@@ -34,7 +34,7 @@ class SgdParams(Params):
 
 
 class AdamParams(Params):
-    lr: float = Field(1e-3, gt=0, le=100)
+    lr: float = Field(1e-3, gt=0, le=100, json_schema_extra=tunable(low=1e-5, high=1e-2, log=True))
     """Learning rate."""
     beta1: float = Field(0.9, ge=0, lt=1)
     """How long the mean of the gradients remembers."""
@@ -42,12 +42,12 @@ class AdamParams(Params):
     """How long the mean of the squared gradients remembers."""
     eps: float = Field(1e-8, gt=0, le=1)
     """Added to the denominator."""
-    weight_decay: float = Field(0.0, ge=0, le=10)
+    weight_decay: float = Field(0.0, ge=0, le=10, json_schema_extra=tunable(low=1e-6, high=1e-2, log=True))
     """L2 penalty on all weights, a part of the gradient."""
 
 
 class AdamwParams(AdamParams):
-    weight_decay: float = Field(0.01, ge=0, le=10)
+    weight_decay: float = Field(0.01, ge=0, le=10, json_schema_extra=tunable(low=1e-4, high=1.0, log=True))
     """Share by which weights shrink in each step, times the learning rate and apart from the gradient."""
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import Field
 
-from histoflow import Architecture, DataInfo, Params, hookimpl
+from histoflow import Architecture, DataInfo, Params, hookimpl, tunable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,7 +20,7 @@ class PretrainableParams(Params):
     """Start at random, or from ImageNet (IMAGENET1K_V1, downloaded once into torchvision's cache)."""
     freeze: bool = False
     """Train only the head; the ImageNet layers and their batch norm statistics stay as they are."""
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(0.0, ge=0, lt=1, json_schema_extra=tunable(low=0.0, high=0.6))
     """Share of the features dropped before the last layer."""
 
     @property
@@ -50,7 +50,7 @@ class Vgg16Params(PretrainableParams):
 
     batch_norm: bool = True
     """Batch norm after each convolution; without it training from scratch is hard."""
-    dropout: float = Field(0.5, ge=0, lt=1)
+    dropout: float = Field(0.5, ge=0, lt=1, json_schema_extra=tunable(low=0.0, high=0.6))
     """Share of the features dropped before the last layer."""
 
 

@@ -1,0 +1,1 @@
+"""Tuning: what to search, how, the study that remembers it, one trial, and what the report is told."""

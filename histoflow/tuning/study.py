@@ -1,0 +1,184 @@
+"""The study's folder: what is searched, on what, and where its trials lie.
+
+study.json     the experiment, the search, the environment
+study.db       optuna's database of trials, unless the search names another
+trials/        a run folder for each trial
+best.yaml      the best experiment so far, to train it: histoflow train best.yaml
+tuning.html    the report
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from histoflow import files, home
+from histoflow.claims import Claim, ClaimedError
+from histoflow.errors import RunError
+from histoflow.experiment import parse
+from histoflow.registry import Registry
+from histoflow.runs import Run, environment, new_id, now
+from histoflow.tuning.checking import space_of
+from histoflow.tuning.settings import Tuning, parse_search
+
+SCHEMA = 1
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+MAY_CHANGE = ("trials", "parallel", "runner", "address", "retrain")
+"""What a study that goes on may be told anew: none of it changes the trials that are done."""
+
+
+class StudyRecord(BaseModel):
+    """The content of study.json."""
+
+    model_config = ConfigDict(frozen=True)
+
+    schema_version: int = SCHEMA
+    id: str
+    name: str
+    created: str
+    experiment: dict[str, Any]
+    search: dict[str, Any]
+    environment: dict[str, Any]
+    data_fingerprint: str | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study by its folder."""
+
+    folder: Path
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def trials(self) -> Path:
+        return self.folder / "trials"
+
+    def trial_run(self, name: str) -> Run:
+        return Run(self.trials / name)
+
+    def read(self) -> StudyRecord:
+        path = self.folder / "study.json"
+        try:
+            data = files.read_json(path)
+            files.refuse_newer(path, data.get("schema_version"), SCHEMA, RunError)
+            return StudyRecord.model_validate(data)
+        except (OSError, ValueError, AttributeError) as error:
+            raise RunError(f"{path} is missing or damaged: {error}") from error
+
+    def update(self, **changes: Any) -> None:
+        record = self.read().model_copy(update=changes)
+        files.write_json(self.folder / "study.json", record.model_dump(mode="json"))
+
+    def tuning(self, registry: Registry | None = None) -> Tuning:
+        """What the study was told, under the plugins that are installed now."""
+        record, source = self.read(), str(self.folder / "study.json")
+        return Tuning(parse(record.experiment, registry, source), parse_search(record.search, source))
+
+    def hold_data(self, fingerprint: str) -> None:
+        """All trials of a study are of the same data, also where it goes on another day."""
+        begun_with = self.read().data_fingerprint
+        if begun_with not in (None, fingerprint):
+            raise RunError(
+                f"The data of study {self.id} have changed since it began: their fingerprint was "
+                f"{str(begun_with)[:16]} and is {fingerprint[:16]} now. "
+                f"Put the data back as they were, or begin a new study."
+            )
+        self.update(data_fingerprint=fingerprint)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the study for this process, or tell that another one drives it."""
+        try:
+            self._claim.take()
+        except ClaimedError as error:
+            raise RunError(
+                f"Study {self.id} is being worked on by another process ({error.holder}). "
+                f"Wait for it to end, or stop it."
+            ) from None
+        try:
+            yield
+        finally:
+            self._claim.give_up()
+
+    @cached_property
+    def _claim(self) -> Claim:
+        return Claim(self.folder / ".busy")
+
+
+def begin(tuning: Tuning, study_id: str | None = None, registry: Registry | None = None) -> Study:
+    """The folder of a new study, or of the one to go on with, which must search the same."""
+    space_of(tuning, registry)
+    study = Study(home.studies() / (study_id or new_id(tuning.experiment.name)))
+    if not _ID.fullmatch(study.id):
+        raise RunError(
+            f"The id of a study must be letters, digits, '.', '_' and '-', and begin with a letter or digit. "
+            f"Got '{study.id}'."
+        )
+    if study.folder.exists():
+        _go_on(study, tuning)
+    else:
+        _create(study, tuning)
+    return study
+
+
+def _create(study: Study, tuning: Tuning) -> None:
+    record = StudyRecord(
+        id=study.id,
+        name=tuning.experiment.name,
+        created=now(),
+        experiment=tuning.experiment.to_data(),
+        search=tuning.search.to_data(),
+        environment=environment(),
+    )
+    files.remove_unfinished(study.folder)
+    with files.atomic_folder(study.folder) as temporary:
+        files.write_json(temporary / "study.json", record.model_dump(mode="json"))
+        (temporary / "trials").mkdir()
+
+
+def _go_on(study: Study, tuning: Tuning) -> None:
+    record, search = study.read(), tuning.search.to_data()
+    kept = {key: value for key, value in search.items() if key not in MAY_CHANGE}
+    before = {key: value for key, value in record.search.items() if key not in MAY_CHANGE}
+    changed = [key for key in kept if kept[key] != before.get(key)]
+    if record.experiment != tuning.experiment.to_data():
+        changed.append("experiment")
+    if changed:
+        raise RunError(
+            f"Study {study.id} was begun with another {', '.join(changed)}. Go on with it unchanged "
+            f"(--resume {study.id}; {', '.join(MAY_CHANGE)} may differ), or begin a new study."
+        )
+    study.update(search=search)
+
+
+def find(reference: str) -> Study:
+    """The study of this folder, this id, or this unmistakable part of one; ``latest`` is the newest."""
+    if (Path(reference) / "study.json").is_file():
+        return Study(Path(reference).absolute())
+    everyone = listing()
+    if reference == "latest" and everyone:
+        return everyone[-1]
+    fitting = [study for study in everyone if reference in study.id]
+    exact = [study for study in fitting if study.id == reference]
+    if len(exact or fitting) == 1:
+        return (exact or fitting)[0]
+    if fitting:
+        names = ", ".join(study.id for study in fitting[:5])
+        raise RunError(f"'{reference}' fits {len(fitting)} studies: {names}. Name one.")
+    known = ", ".join(study.id for study in everyone[-5:]) or "none yet"
+    raise RunError(f"There is no study '{reference}' in {home.studies()}. The newest are: {known}.")
+
+
+def listing() -> list[Study]:
+    """All studies, oldest first."""
+    return [Study(folder) for folder in sorted(home.studies().iterdir()) if (folder / "study.json").is_file()]
