@@ -200,10 +200,9 @@ def outcome(folder: Path) -> dict[str, Any]:
 
     last, best = (checkpoint.find(folder / "checkpoints", which) for which in ("last", "best"))
     history = json.loads((folder / "history.json").read_text())
-    clocks = ("seconds", "images_per_second")
     return {
         "weights": (last and last.model_hash, best and best.model_hash),
-        "figures": [{key: entry[key] for key in entry if key not in clocks} for entry in history],
+        "figures": [{key: entry[key] for key in entry if "second" not in key} for entry in history],
         "test figures": json.loads((folder / "metrics.json").read_text())["scores"],
         "openings": len(json.loads((folder / "openings.json").read_text())),
     }

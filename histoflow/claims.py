@@ -37,6 +37,11 @@ class Holder(BaseModel):
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
 
+    @property
+    def is_here(self) -> bool:
+        """Whether it is a known process of this machine."""
+        return self.pid > 0 and self.host == socket.gethostname()
+
 
 UNKNOWN = Holder(host="this machine", pid=0)
 
@@ -69,8 +74,7 @@ class Claim:
             self._lock.release()
             raise ClaimedError(elsewhere)
         if self._lock.lock_counter == 1:
-            me = Holder(host=socket.gethostname(), pid=os.getpid())
-            self._beat_path.write_text(me.model_dump_json(), encoding="utf-8")
+            self._beat_path.write_text(_me().model_dump_json(), encoding="utf-8")
             self._ended = threading.Event()
             threading.Thread(
                 target=self._touch_until, args=[self._ended], name=f"touch {self._beat_path}", daemon=True
@@ -79,17 +83,28 @@ class Claim:
     def give_up(self) -> None:
         if self._lock.lock_counter == 1:
             self._ended.set()
-            self._beat_path.unlink(missing_ok=True)
+            if self._read_beat() == _me():
+                self._beat_path.unlink(missing_ok=True)
         self._lock.release()
 
     def _touch_until(self, ended: threading.Event) -> None:
         while not ended.wait(BEAT):
+            self._refuse_to_share()
             try:
                 os.utime(self._beat_path)
             except FileNotFoundError:
                 return  # its folder was deleted
             except OSError as error:
                 log.warning("%s cannot be touched: %s. Other machines may take it.", self._beat_path, error)
+
+    def _refuse_to_share(self) -> None:
+        """A machine that slept may find that another one has gone on with the work."""
+        found = self._read_beat()
+        if found is not None and found != _me():
+            log.critical(
+                "%s was taken by %s while this process was suspended; it ends.", self._beat_path, found
+            )
+            os._exit(1)  # at once: whatever it still wrote would tear the other's work
 
     def holder(self) -> Holder | None:
         """Who holds it; None if nobody does, or this process."""
@@ -122,6 +137,10 @@ class Claim:
             return Holder.model_validate_json(self._beat_path.read_text(encoding="utf-8"))
         except (FileNotFoundError, ValidationError):
             return None
+
+
+def _me() -> Holder:
+    return Holder(host=socket.gethostname(), pid=os.getpid())
 
 
 def _age(path: Path) -> float:

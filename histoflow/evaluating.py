@@ -14,7 +14,7 @@ from histoflow.data.store import PackedStore
 from histoflow.engine import checkpoint
 from histoflow.engine.device import choose_device
 from histoflow.engine.predict import predict
-from histoflow.errors import CheckpointError, DataError, RunError
+from histoflow.errors import CheckpointError, DataError, DeviceMemoryError, RunError
 from histoflow.evaluation import scores as scoring
 from histoflow.experiment import Experiment
 from histoflow.registry import Registry
@@ -78,7 +78,13 @@ def _store_of(run: Run) -> PackedStore:
 def _predict(workshop: Workshop, model: torch.nn.Module, store: PackedStore) -> tuple[Any, Any]:
     batches = workshop.eval_batches(store.unseal_test())
     with progress.track("Evaluating", total=store.manifest.splits["test"].images) as advance:
-        outputs, labels = predict(model, progress.counted(batches, advance))
+        try:
+            outputs, labels = predict(model, progress.counted(batches, advance))
+        except torch.OutOfMemoryError as error:
+            raise DeviceMemoryError(
+                f"Batches of {workshop.experiment.training.batch_size} images do not fit into the memory of "
+                f"{workshop.device}: {error}. Free some, or evaluate on another device: --device cpu."
+            ) from error
     return workshop.probabilities(outputs), labels.numpy()
 
 

@@ -148,9 +148,12 @@ def training(
     from histoflow.data.store import PackedStore
     from histoflow.training import train_run
 
-    with run.lock():
-        store = PackedStore(packed.folder)
-        yield from stopping.politely(train_run(experiment, store, run, registry or plugins.installed()))
+    def work() -> Generator[dict[str, Any], None, None]:
+        with run.lock():  # in the thread that works: the run is free when that has ended
+            store = PackedStore(packed.folder)
+            yield from train_run(experiment, store, run, registry or plugins.installed())
+
+    yield from stopping.politely(work())
 
 
 def train(experiment: Experiment, packed: Packed, run: Run, registry: Registry | None = None) -> Trained:

@@ -11,11 +11,12 @@ No handler of a signal is replaced: Prefect tells a flow run of its cancellation
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from typing import NoReturn, TypeVar
 
 from histoflow.errors import Stopped
@@ -26,12 +27,14 @@ _LOOK_EVERY = 0.2
 """Seconds. A signal that reaches another thread does not end the main thread's waiting by itself."""
 
 Item = TypeVar("Item")
-_word = threading.Event()
+_everyone = threading.Event()
+_mine: ContextVar[threading.Event | None] = ContextVar("histoflow_asked_to_end", default=None)
 
 
 def asked() -> bool:
-    """Whether the work of this process was asked to end."""
-    return _word.is_set()
+    """Whether the work that asks was asked to end."""
+    mine = _mine.get()
+    return _everyone.is_set() or (mine is not None and mine.is_set())
 
 
 def give_way() -> NoReturn:
@@ -41,11 +44,11 @@ def give_way() -> NoReturn:
 @contextmanager
 def announced() -> Iterator[None]:
     """Whatever ends the block before its time, interruption or error, asks the work in threads to end."""
-    _word.clear()
+    _everyone.clear()
     try:
         yield
     except BaseException:
-        _word.set()
+        _everyone.set()
         raise
 
 
@@ -57,29 +60,33 @@ def politely(work: Generator[Item, None, None], patience: float = PATIENCE) -> G
     if threading.current_thread() is not threading.main_thread():
         yield from work
         return
-    _word.clear()
+    _everyone.clear()
+    word = threading.Event()  # of its own: what is left behind stays asked when other work begins
     try:
-        while (made := _in_a_thread(work, patience)) is not None:
+        while (made := _in_a_thread(work, word, patience)) is not None:
             yield made[0]
     finally:
-        if not asked():  # else it is closed, or hangs
+        if inspect.getgeneratorstate(work) != inspect.GEN_RUNNING:  # else it was left behind
             work.close()
 
 
-def _in_a_thread(work: Generator[Item, None, None], patience: float) -> tuple[Item] | None:
+def _in_a_thread(
+    work: Generator[Item, None, None], word: threading.Event, patience: float
+) -> tuple[Item] | None:
     """The next item, or None after the last."""
     future: Future[tuple[Item] | None] = Future()
     # The bare lock of the interpreter is what an interruption leaves whole; a condition is not.
     busy = threading.Lock()
     busy.acquire()
     context = copy_context()
+    context.run(_mine.set, word)
     thread = threading.Thread(target=context.run, args=(_make, work, future, busy), name="work", daemon=True)
     try:
         thread.start()
         while not busy.acquire(timeout=_LOOK_EVERY):
             pass
     except BaseException:
-        _word.set()
+        word.set()
         busy.acquire(timeout=patience)
         raise
     return future.result()

@@ -73,11 +73,12 @@ def _in_as_many_parts_as_it_takes(
     """Train; where memory runs out and the experiment allows it, go on with batches in smaller parts."""
     parts = 1
     while True:
-        session = _begin(workshop, store, run, watchdog, parts)
+        session = None
         try:
+            session = _begin(workshop, store, run, watchdog, parts)
             stopped = yield from session.train()
         except torch.OutOfMemoryError as error:
-            parts = _more_parts(session.parts, workshop.experiment, error)
+            parts = _more_parts(session.parts if session else parts, workshop.experiment, error)
         else:
             return session.history, stopped
         del session  # and with it all that lies in the device's memory
@@ -87,11 +88,12 @@ def _in_as_many_parts_as_it_takes(
 
 def _more_parts(parts: int, experiment: Experiment, error: torch.OutOfMemoryError) -> int:
     settings = experiment.training
-    if settings.on_out_of_memory == "stop" or parts * 2 > settings.batch_size:
+    may_split = settings.on_out_of_memory == "split"
+    if not may_split or parts * 2 > settings.batch_size:
+        other = "" if may_split else ", or let batches be halved by training.on_out_of_memory=split"
         raise DeviceMemoryError(
             f"Batches of {settings.batch_size} images in {parts} {'part' if parts == 1 else 'parts'} do not "
-            f"fit into the device's memory: {error}. Lower training.batch_size or the images' size, or let "
-            f"batches be passed in smaller parts by training.on_out_of_memory=split."
+            f"fit into the device's memory: {error}. Lower training.batch_size or the images' size{other}."
         ) from error
     progress.say(f"The device's memory is too small: batches go through it in {parts * 2} parts from now on.")
     return parts * 2
@@ -145,7 +147,9 @@ class _Session:
             if isinstance(moment, Position):
                 reason = self._pause(moment)
             else:
-                yield self._keep(moment)
+                entry = self._keep(moment)
+                self.watchdog.rest()
+                yield entry
                 reason = _why_stop(self.history, self.workshop)
             if reason is not None:
                 return reason
@@ -156,7 +160,7 @@ class _Session:
         return fit(
             self.trainee,
             _Counted(self.batches, settings.epochs),
-            self.workshop.validator(self.store, self.trainee.loss, self.watchdog),
+            self.workshop.validator(self.store, self.trainee.loss, self.watchdog, self.parts),
             seed=self.workshop.experiment.seed,
             epochs=settings.epochs,
             start=self.position,
@@ -169,7 +173,8 @@ class _Session:
         begun = time.monotonic()
         self._save_at = begun + settings.checkpoint_seconds
         if settings.time_limit is not None:
-            spent = self.position.seconds + sum(entry["seconds"] for entry in self.history)
+            epochs = sum(entry["seconds"] + entry["validation_seconds"] for entry in self.history)
+            spent = epochs + self.position.seconds
             self._end_at = begun + 60 * settings.time_limit - spent
 
     def _record(self) -> dict[str, Any]:

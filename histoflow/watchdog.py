@@ -34,6 +34,11 @@ class Watchdog:
             self._wound = now
             faulthandler.dump_traceback_later(self._limit + _REST, exit=True, file=self._record)
 
+    def rest(self) -> None:
+        """Expect nothing until the next beat."""
+        self._wound = 0.0
+        faulthandler.cancel_dump_traceback_later()
+
     def watched(self, items: Iterable[Item]) -> Iterator[Item]:
         """The same items, each of which shows that there is life."""
         for item in items:

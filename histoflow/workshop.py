@@ -91,8 +91,8 @@ class Workshop:
             augment=cast("Sequence[Augment]", augment),
         )
 
-    def eval_batches(self, split: SplitReader) -> EvalBatches:
-        return EvalBatches(split, self._pixels, self.experiment.training.batch_size)
+    def eval_batches(self, split: SplitReader, parts: int = 1) -> EvalBatches:
+        return EvalBatches(split, self._pixels, max(1, self.experiment.training.batch_size // parts))
 
     @property
     def _pixels(self) -> Pixels:
@@ -102,9 +102,9 @@ class Workshop:
     def metrics(self) -> dict[str, tuple[Metric[Any], Any]]:
         return {c.name: (self.registry.get(Metric, c.name), c) for c in self.experiment.metrics}
 
-    def validator(self, store: PackedStore, loss: nn.Module, watchdog: Watchdog) -> Validate:
+    def validator(self, store: PackedStore, loss: nn.Module, watchdog: Watchdog, parts: int = 1) -> Validate:
         """Computes val_loss and every metric on the validation split; val_loss alone if it is not finite."""
-        batches = self.eval_batches(store.split("val"))
+        batches = self.eval_batches(store.split("val"), parts)
 
         def validate(model: nn.Module) -> dict[str, float | None] | None:
             outputs, labels = predict(model, watchdog.watched(_until_asked(batches)))

@@ -83,6 +83,23 @@ def test_a_holder_on_another_machine_is_known_by_its_beat(tmp_path: Path, age: f
         claim.give_up()
 
 
+def test_a_holder_that_slept_while_another_machine_took_over_ends_at_once(tmp_path: Path) -> None:
+    script = f"""
+from pathlib import Path
+from histoflow import claims
+claims.BEAT = 0.05
+claims.Claim(Path({str(tmp_path / "it")!r})).take()
+Path({str(tmp_path / "it.beat")!r}).write_text('{{"host": "another-machine", "pid": 7}}')
+input()
+"""
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", script], stdin=pipe, stderr=pipe, text=True) as process:
+        assert process.wait(30) == 1
+        assert process.stderr is not None
+        assert "was taken by process 7 on another-machine" in process.stderr.read()
+    assert (tmp_path / "it.beat").exists(), "the other one's claim is left alone"
+
+
 def test_what_was_taken_exists_until_it_is_forgotten(tmp_path: Path) -> None:
     claim = Claim(tmp_path / "it")
     assert claim.holder() is None

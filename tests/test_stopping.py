@@ -91,6 +91,23 @@ def test_work_that_takes_too_long_is_left_behind() -> None:
     never.set()
 
 
+def test_what_was_left_behind_stays_asked_when_other_work_begins() -> None:
+    go_on, ended = threading.Event(), threading.Event()
+
+    def hang() -> Generator[int, None, None]:
+        signal.raise_signal(signal.SIGTERM)
+        go_on.wait()
+        if stopping.asked():
+            ended.set()
+        yield 0
+
+    with pytest.raises(Terminated):
+        list(stopping.politely(hang(), patience=0.1))
+    assert list(stopping.politely(steps([]))) == [0, 1, 2]
+    go_on.set()
+    assert ended.wait(10)
+
+
 def test_an_error_of_the_work_is_its_own() -> None:
     def fail() -> Generator[int, None, None]:
         yield 1

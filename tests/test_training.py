@@ -10,6 +10,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,10 +48,7 @@ def weights(run: Run) -> list[str]:
 
 def figures(run: Run) -> list[dict[str, float]]:
     """The history without what a clock measured."""
-    return [
-        {key: value for key, value in entry.items() if key not in ("seconds", "images_per_second")}
-        for entry in run.history()
-    ]
+    return [{key: value for key, value in entry.items() if "second" not in key} for entry in run.history()]
 
 
 class SignalAt(progress.LogListener):
@@ -224,6 +222,38 @@ def test_batches_are_parted_until_they_fit_where_that_is_allowed(small_device: R
     saved = checkpoint.find(run.checkpoints, "last")
     assert saved is not None
     assert saved.parts == 4, "going on, it does not run out of memory again"
+
+
+def test_a_memory_that_validation_exceeds_is_met_by_smaller_batches_too(small_device: Registry) -> None:
+    architecture = small_device.get(Architecture, "hungry")
+    build = architecture.build
+
+    def stricter(params: Params, data: object, outputs: int) -> torch.nn.Module:
+        model = build(params, data, outputs)  # type: ignore[arg-type]
+
+        def refuse(module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            if not module.training and len(inputs[0]) > 4:
+                raise torch.OutOfMemoryError("in validation")
+
+        model.register_forward_pre_hook(refuse)
+        return model
+
+    here = Registered(replace(architecture, build=stricter), Provider("hungry", "tests", "1"))
+    registry = Registry({**small_device.components, ("architecture", "hungry"): here})
+    experiment = hungry(registry, on_out_of_memory="split")
+    run = stages.start(experiment, "hungry", registry)
+    packed = stages.preprocess(experiment, stages.fetch(experiment, registry), registry)
+    assert stages.train(experiment, packed, run, registry).epochs == 1
+    assert [session["parts"] for session in run.read().sessions] == [1, 2, 4, 8]
+
+
+def test_who_takes_long_over_an_epoch_does_not_count_as_hung() -> None:
+    experiment = small_experiment(training=EVERY_STEP | {"checkpoint_seconds": 30, "stall_limit": 0.1})
+    run, packed = prepared(experiment, "slow-reader")
+    epochs = stages.training(experiment, packed, run)
+    next(epochs)
+    time.sleep(2.5)  # longer than the limit and the watchdog's rest
+    assert len(list(epochs)) == 1
 
 
 def test_a_process_that_hangs_is_given_up_and_leaves_word_where(tmp_path: Path, home: Path) -> None:

@@ -22,7 +22,8 @@ def reap(
 ) -> None:
     """Find flow runs that nobody works on any more, and set crashed ones going again.
 
-    For a server without a 'histoflow up', which does it itself. Run one for each server and HISTOFLOW_HOME.
+    For a server without a 'histoflow up', which does it itself. Run one beside each server, on the
+    HISTOFLOW_HOME that all its workers share.
     """
     from histoflow_flows import prefect_setup
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from prefect import flow
 
 from histoflow import home, runs
+from histoflow.runs import Run
 from histoflow_flows import evidence, flow_run, tasks
 from histoflow_flows.slots import gpu_slot
 
@@ -17,7 +18,8 @@ flow_run.claim_early()
 def evaluate_flow(run: str, reason: str = "evaluate-flow", device: str | None = None) -> Path:
     """Evaluate the run of this id or folder and write its reports anew; returns the run's folder."""
     flow_run.claim()
-    found = runs.find(home.runs(), run)
+    # 'latest' stays the same run when the flow run begins anew.
+    found = Run(Path(flow_run.remembered(lambda: str(runs.find(home.runs(), run).folder))))
     with evidence.of_work(), gpu_slot():
         tasks.evaluate(found, reason=reason, again=True, device=device)
     tasks.report(found)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from histoflow import home
+from histoflow import files, home
 from histoflow.claims import Claim, ClaimedError
 from histoflow.errors import RunError
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
+
+_OLD = 7 * 24 * 3600.0
+"""Seconds: what the reaper had to learn from a claim, it has learned by then."""
+_REMEMBERED = ".found"
 
 _held: dict[UUID, Claim] = {}
 
@@ -62,7 +67,30 @@ def _take(flow_run_id: UUID) -> None:
             f"Wait for it to end, or stop it."
         ) from None
     _held[flow_run_id] = mine
-    atexit.register(mine.forget)
+    _forget_old()
+
+
+def _forget_old() -> None:
+    """Clear away claims of long ago.
+
+    A process cannot do so for itself when it ends: whether the server has heard of the end, it may not know.
+    """
+    for beat in home.flow_runs().glob("*.beat"):
+        claim = Claim(beat.with_suffix(""))
+        if time.time() - beat.stat().st_mtime > _OLD and claim.holder() is None:
+            claim.forget()
+            beat.with_suffix(_REMEMBERED).unlink(missing_ok=True)
+
+
+def remembered(find: Callable[[], str]) -> str:
+    """What this flow run found at its first beginning, also when it begins anew."""
+    flow_run = _current()
+    if flow_run is None:
+        return find()
+    path = home.flow_runs() / f"{flow_run.id}{_REMEMBERED}"
+    if not path.is_file():
+        files.write_text(path, find())
+    return path.read_text(encoding="utf-8")
 
 
 def run_id(name: str) -> str | None:

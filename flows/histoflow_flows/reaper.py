@@ -10,6 +10,7 @@ A flow run that crashed goes on as the same flow run, from its last checkpoint, 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -33,7 +34,8 @@ from histoflow_flows.flow_run import claim_of
 
 FLOWS = ("train-flow", "tune-flow", "evaluate-flow")
 RESTARTS_VARIABLE = "HISTOFLOW_RESTARTS"
-RESTARTED = "AwaitingRetry"
+RESTART = "Restart"
+"""Begins the message of each state by which the reaper sets a run going again."""
 DELAYS = (0.0, 30.0, 120.0)
 """Seconds before the first restart, the second, and all others."""
 STARTING_MAY_TAKE = timedelta(minutes=2)
@@ -56,6 +58,7 @@ class Reaper:
     def __init__(self) -> None:
         self._restarts = restarts_allowed()
         self._told: set[UUID] = set()
+        self._ended: set[UUID] = set()
 
     def sweep(self) -> list[str]:
         """One pass over the server; returns what was done."""
@@ -67,33 +70,51 @@ class Reaper:
 
     def _bury(self, client: SyncPrefectClient, run: FlowRun) -> Iterator[str]:
         """Tell the server the end of a run whose process has ended without doing so."""
-        if run.state is None or not _is_lost(client, run, run.state):
+        if run.state is None:
             return
-        now = client.read_flow_run(run.id)  # its process may have ended well a moment ago
-        if now.state is None or now.state.id != run.state.id:
+        yield from self._end_uncancelled(run, run.state)
+        # Its process may have ended well a moment ago.
+        if not _is_lost(client, run, run.state) or _has_moved_on(client, run):
             return
         if run.state.type is StateType.CANCELLING:
-            end: State = Cancelled(message="Its process had ended.")
+            end: State = Cancelled(message="Nobody works on it any more.")
         elif run.state.type is StateType.PENDING:
-            end = Scheduled(name=RESTARTED, message="The worker that took it never began.")
+            end = Scheduled(message="The worker that took it never began.")
         else:
             end = Crashed(message="Its process ended without a word.")
         if _set(client, run, end):
             yield f"{run.name}: {end.message} It is {end.name}."
 
+    def _end_uncancelled(self, run: FlowRun, state: State) -> Iterator[str]:
+        """Tell a process of this machine that its flow run is cancelled, where no worker is left to do so."""
+        holder = claim_of(run.id).holder()
+        overdue = state.type is StateType.CANCELLING and _age(state) > CANCELLING_MAY_TAKE
+        if overdue and holder is not None and holder.is_here and run.id not in self._ended:
+            self._ended.add(run.id)
+            os.kill(holder.pid, signal.SIGTERM)
+            yield f"{run.name}: no worker carries out its cancelling; its process was told to end."
+
     def _restart(self, client: SyncPrefectClient, run: FlowRun) -> Iterator[str]:
         """Put a crashed run back into the queue, unless it was there too often."""
         if run.deployment_id is None or run.id in self._told or claim_of(run.id).holder() is not None:
             return
-        count = sum(state.name == RESTARTED for state in client.read_flow_run_states(run.id))
+        states = sorted(client.read_flow_run_states(run.id), key=lambda state: state.timestamp)
+        if len(states) > 1 and states[-2].type is StateType.CANCELLING:
+            # Its process was told to end, and took that for a crash.
+            if _set(client, run, Cancelled(message="It was cancelled.")):
+                yield f"{run.name} was cancelled. It is Cancelled."
+            return
+        count = sum((state.message or "").startswith(RESTART) for state in states)
         if count >= self._restarts:
             self._told.add(run.id)
             yield f"{run.name} crashed and stays so: it was restarted {count} times."
             return
         delay = DELAYS[min(count, len(DELAYS) - 1)]
-        message = f"Restart {count + 1} of {self._restarts}, from the last checkpoint."
+        message = f"{RESTART} {count + 1} of {self._restarts}, from the last checkpoint."
         due = datetime.now(UTC) + timedelta(seconds=delay)
-        if _set(client, run, Scheduled(name=RESTARTED, scheduled_time=due, message=message)):
+        if _has_moved_on(client, run):
+            return
+        if _set(client, run, Scheduled(name="AwaitingRetry", scheduled_time=due, message=message)):
             yield f"{run.name} crashed. {message}"
 
 
@@ -101,12 +122,20 @@ def _is_lost(client: SyncPrefectClient, run: FlowRun, state: State) -> bool:
     claim = claim_of(run.id)
     if claim.holder() is not None:
         return False
-    age = datetime.now(UTC) - state.timestamp
     if state.type is StateType.CANCELLING:
-        return age > CANCELLING_MAY_TAKE
+        return _age(state) > CANCELLING_MAY_TAKE
     if state.type is StateType.PENDING:
-        return age > STARTING_MAY_TAKE and _starts_at_once(client, run)
+        return _age(state) > STARTING_MAY_TAKE and _starts_at_once(client, run)
     return claim.exists()  # where there is none, its process may work under another HISTOFLOW_HOME
+
+
+def _age(state: State) -> timedelta:
+    return datetime.now(UTC) - state.timestamp
+
+
+def _has_moved_on(client: SyncPrefectClient, run: FlowRun) -> bool:
+    now = client.read_flow_run(run.id).state
+    return now is None or run.state is None or now.id != run.state.id
 
 
 def _starts_at_once(client: SyncPrefectClient, run: FlowRun) -> bool:

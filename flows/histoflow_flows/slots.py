@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import TypeVar
 
 import httpx
 from prefect.client.orchestration import get_client
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
 from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
@@ -18,6 +21,11 @@ LIMIT = "gpu"
 """The name of the global concurrency limit."""
 LEASE = 60.0
 """Seconds after which the slot of a process that was killed comes back."""
+OUTAGE = 300.0
+"""Seconds that the server may be away when a slot is asked for."""
+ASK_EVERY = 5.0
+
+Answer = TypeVar("Answer")
 
 log = logging.getLogger("histoflow")
 
@@ -25,12 +33,12 @@ log = logging.getLogger("histoflow")
 @contextmanager
 def gpu_slot() -> Iterator[None]:
     """Hold a slot inside. Where the server knows no such limit, or no flow runs, nothing is limited."""
-    if FlowRunContext.get() is None or not _is_limited():
+    if FlowRunContext.get() is None or not _patiently(_is_limited):
         yield
         return
     slot = ExitStack()
     progress.say("Asking for a GPU slot")
-    slot.enter_context(concurrency(LIMIT, lease_duration=LEASE))
+    _patiently(lambda: slot.enter_context(concurrency(LIMIT, lease_duration=LEASE)))
     try:
         yield
     finally:
@@ -39,6 +47,19 @@ def gpu_slot() -> Iterator[None]:
         except httpx.HTTPError as error:
             # What was done inside is done; it must not be lost because the server is away.
             log.warning("The GPU slot could not be given back (%s); it is free in %g s.", error, LEASE)
+
+
+def _patiently(ask: Callable[[], Answer]) -> Answer:
+    """The server's answer, also where it is away for a while: a new client of Prefect's gives up at once."""
+    deadline = time.monotonic() + OUTAGE
+    while True:
+        try:
+            return ask()
+        except (httpx.HTTPError, ConcurrencySlotAcquisitionError) as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("The server does not answer (%s); asking again in %g s.", error, ASK_EVERY)
+            time.sleep(ASK_EVERY)
 
 
 def _is_limited() -> bool:

@@ -63,6 +63,9 @@ def save(
 ) -> None:
     """Write the state at this position; make it last, and best if it is."""
     folder = root / _folder_name(position)
+    former = _read_index(root)
+    if not best and former.get("last", {}).get("folder") == folder.name:
+        return  # this very state is the last one already
     if folder.exists():  # left by a process killed before it could name it the last one
         shutil.rmtree(folder)
     with files.atomic_folder(folder) as temporary:
@@ -79,7 +82,7 @@ def save(
         }
         files.write_json(temporary / _META, meta)
     entry = {"folder": folder.name, "sha256": files.digest_of_file(folder / _META)}
-    index = {**_read_index(root), "last": entry, **({"best": entry} if best else {})}
+    index = {**former, "last": entry, **({"best": entry} if best else {})}
     files.write_json(root / _INDEX, index)
     _prune(root, kept={entry["folder"] for entry in index.values()})
 

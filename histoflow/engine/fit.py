@@ -72,6 +72,8 @@ class Epoch:
     """What the validation found: val_loss and the metrics; None where one is undefined."""
     lr: float | None
     seconds: float
+    """Of its training steps."""
+    validation_seconds: float
     images_per_second: float
 
     def to_data(self) -> dict[str, Any]:
@@ -106,6 +108,7 @@ def fit(
             start = replace(start, lr=float(trainee.optimizer.param_groups[0]["lr"]))
         done = yield from _train_epoch(trainee, batches, seed, start, pause, parts)
         train_loss = done.loss / done.images if done.images else math.nan
+        begun = time.perf_counter()
         while (values := validate(trainee.model)) is None:
             yield done
         _refuse_divergence(f"the val_loss of epoch {done.epoch}", values.get("val_loss"))
@@ -115,6 +118,7 @@ def fit(
             values=values,
             lr=done.lr,
             seconds=done.seconds,
+            validation_seconds=time.perf_counter() - begun,
             images_per_second=done.images / done.seconds,
         )
         start = Position(epoch=done.epoch + 1)
@@ -198,7 +202,8 @@ def _train_step(trainee: Trainee, images: Tensor, labels: Tensor, parts: int) ->
 def _accumulate(trainee: Trainee, images: Tensor, labels: Tensor, parts: int) -> Tensor:
     """The gradient of the whole batch, from one part of it after the other."""
     totals = []
-    for some_images, some_labels in zip(images.chunk(parts), labels.chunk(parts), strict=True):
+    parts = max(1, min(parts, len(labels) // 2))  # batch norm cannot train on a single image
+    for some_images, some_labels in zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True):
         losses = trainee.loss(trainee.model(some_images), some_labels)
         (losses.sum() / len(labels)).backward()
         totals.append(losses.detach().double().sum())

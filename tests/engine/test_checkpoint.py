@@ -89,6 +89,21 @@ def test_a_position_within_an_epoch_takes_the_place_of_the_last_and_leaves_the_b
     assert found(tmp_path, "best").epoch == 1
 
 
+def test_the_same_position_is_not_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a disk that is full, or a kill, would take the last checkpoint with it."""
+    position = Position(epoch=2, step=5, loss=1.0, images=20)
+    checkpoint.save(tmp_path, trainee(), history(1), after(1), best=True)
+    checkpoint.save(tmp_path, trainee(), history(1), position, best=False)
+    before = found(tmp_path)
+
+    def full(*_: object) -> bytes:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "safetensors_bytes", full)
+    checkpoint.save(tmp_path, trainee(), history(1), position, best=False)
+    assert found(tmp_path) == before
+
+
 def test_without_a_checkpoint_there_is_none(tmp_path: Path) -> None:
     assert checkpoint.find(tmp_path, "last") is None
 

@@ -145,6 +145,22 @@ def test_batches_in_parts_have_the_gradient_of_the_whole() -> None:
         torch.testing.assert_close(tensor, parted.model.state_dict()[name])
 
 
+@pytest.mark.parametrize("images", [1, 2, 3, 5])
+def test_no_part_of_a_batch_has_a_single_image_unless_the_batch_has(images: int) -> None:
+    """Batch norm cannot train on one image whose features are down to a single pixel."""
+    seen = []
+
+    class Uneven(Made):
+        def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+            yield torch.randn(images, 2, 6, 6), torch.zeros(images, dtype=torch.long)
+
+    ours = trainee()
+    ours.model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    list(fit(ours, Uneven(1), nothing, seed=0, epochs=1, parts=4))
+    assert sum(seen) == images
+    assert min(seen) > 1 or images == 1
+
+
 def test_its_driver_stops_it_by_not_asking_for_more() -> None:
     ours = trainee()
     for epoch in fit(ours, Made(), nothing, seed=0, epochs=100):
@@ -161,7 +177,9 @@ def test_each_epoch_tells_what_it_came_to() -> None:
     assert [first.lr, second.lr, third.lr] == [0.01, 0.01, 0.005]
     assert second.images_per_second == pytest.approx(19 / second.seconds)
     data = first.to_data()
-    assert list(data) == ["epoch", "train_loss", "val_loss", "val_auc", "lr", "seconds", "images_per_second"]
+    assert list(data) == [
+        "epoch", "train_loss", "val_loss", "val_auc", "lr", "seconds", "validation_seconds", "images_per_second",
+    ]  # fmt: skip
     assert data["val_auc"] is None
 
 
