@@ -243,7 +243,7 @@ def main() -> None:
     console.print(f"Home: {home}", soft_wrap=True)
     reference = undisturbed(home)
     # Chance may strike one run more often than the usual cap of restarts allows.
-    system = System(home, HISTOFLOW_RESTARTS="20")
+    system = System(home, HISTOFLOW_RESTARTS="20", OMP_NUM_THREADS="1")
     stories: list[Story] = []
     leaked: dict[str, int] = {}
     try:

@@ -28,7 +28,6 @@ class System:
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
             "HISTOFLOW_HOME": str(home),
-            "OMP_NUM_THREADS": "1",
             "PREFECT_PLUGINS_ENABLED": "1",
             **settings,
         }
