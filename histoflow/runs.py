@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,15 +25,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from histoflow import __version__, files
-from histoflow.claims import Claim, ClaimedError
+from histoflow import __version__, files, folders
+from histoflow.claims import Claim
 from histoflow.components import FIELD_KINDS
 from histoflow.errors import RunError
 from histoflow.experiment import Experiment
 from histoflow.registry import Registry
 
 SCHEMA = 1
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
+RECORD = "run.json"
 State = Literal["created", "training", "trained", "evaluated"]
 
 
@@ -77,7 +76,7 @@ class Run:
         return self.folder / "checkpoints"
 
     def read(self) -> RunRecord:
-        path = self.folder / "run.json"
+        path = self.folder / RECORD
         try:
             data = files.read_json(path)
             files.refuse_newer(path, data.get("schema_version"), SCHEMA, RunError)
@@ -87,7 +86,7 @@ class Run:
 
     def update(self, **changes: Any) -> RunRecord:
         record = self.read().model_copy(update=changes)
-        files.write_json(self.folder / "run.json", record.model_dump(mode="json"))
+        files.write_json(self.folder / RECORD, record.model_dump(mode="json"))
         return record
 
     def history(self) -> list[dict[str, Any]]:
@@ -112,17 +111,8 @@ class Run:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run for this process, which may do so in several places, or tell that another one does."""
-        try:
-            self._claim.take()
-        except ClaimedError as error:
-            raise RunError(
-                f"Run {self.id} is being worked on by another process ({error.holder}). "
-                f"Wait for it to end, or stop it."
-            ) from None
-        try:
+        with folders.held(self._claim, f"Run {self.id}"):
             yield
-        finally:
-            self._claim.give_up()
 
     @cached_property
     def _claim(self) -> Claim:
@@ -145,11 +135,7 @@ def new_id(name: str) -> str:
 
 def create(home: Path, run_id: str, experiment: Experiment, registry: Registry) -> Run:
     """Make the folder of a new run."""
-    if not _ID.fullmatch(run_id):
-        raise RunError(
-            f"The id of a run must be letters, digits, '.', '_' and '-', and begin with a letter or digit. "
-            f"Got '{run_id}'."
-        )
+    folders.refuse_bad_id("run", run_id)
     folder = home / run_id
     files.remove_unfinished(folder)
     record = RunRecord(
@@ -161,39 +147,19 @@ def create(home: Path, run_id: str, experiment: Experiment, registry: Registry) 
         plugins=tuple(_plugins_of(experiment, registry)),
     )
     with files.atomic_folder(folder) as temporary:
-        files.write_json(temporary / "run.json", record.model_dump(mode="json"))
+        files.write_json(temporary / RECORD, record.model_dump(mode="json"))
         files.write_text(temporary / "experiment.yaml", files.yaml_of(record.experiment))
     return Run(folder)
 
 
 def find(home: Path, reference: str) -> Run:
     """The run of this folder, this id, or this unmistakable part of one; ``latest`` is the newest."""
-    if (Path(reference) / "run.json").is_file():
-        return Run(Path(reference).absolute())
-    everyone = listing(home)
-    if reference == "latest" and everyone:
-        return everyone[-1]
-    fitting = [run for run in everyone if reference in run.id]
-    exact = [run for run in fitting if run.id == reference]
-    if len(exact or fitting) == 1:
-        return (exact or fitting)[0]
-    if fitting:
-        raise RunError(
-            f"'{reference}' fits {len(fitting)} runs: {', '.join(r.id for r in fitting[:5])}. Name one."
-        )
-    known = ", ".join(run.id for run in everyone[-5:]) or "none yet"
-    raise RunError(
-        f"There is no run '{reference}' in {home}. The newest are: {known}. 'histoflow runs' lists all."
-    )
+    return Run(folders.find(home, RECORD, reference, "run", "runs"))
 
 
 def listing(home: Path) -> list[Run]:
     """All runs, oldest first."""
-    return [
-        Run(folder)
-        for folder in sorted(home.iterdir())
-        if not folder.name.startswith(".") and (folder / "run.json").is_file()
-    ]
+    return [Run(folder) for folder in folders.listing(home, RECORD)]
 
 
 def now() -> str:

@@ -9,7 +9,6 @@ tuning.html    the report
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,8 +18,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from histoflow import files, home
-from histoflow.claims import Claim, ClaimedError
+from histoflow import files, folders, home
+from histoflow.claims import Claim
 from histoflow.errors import RunError
 from histoflow.experiment import parse
 from histoflow.registry import Registry
@@ -29,7 +28,9 @@ from histoflow.tuning.checking import space_of
 from histoflow.tuning.settings import Tuning, parse_search
 
 SCHEMA = 1
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+RECORD = "study.json"
+_LONGEST_ID = 100
+"""Leaves room for the trial's number in the id of the run that trains it in full."""
 MAY_CHANGE = ("trials", "parallel", "runner", "address", "retrain")
 """What a study that goes on may be told anew: none of it changes the trials that are done."""
 
@@ -67,7 +68,7 @@ class Study:
         return Run(self.trials / name)
 
     def read(self) -> StudyRecord:
-        path = self.folder / "study.json"
+        path = self.folder / RECORD
         try:
             data = files.read_json(path)
             files.refuse_newer(path, data.get("schema_version"), SCHEMA, RunError)
@@ -77,11 +78,11 @@ class Study:
 
     def update(self, **changes: Any) -> None:
         record = self.read().model_copy(update=changes)
-        files.write_json(self.folder / "study.json", record.model_dump(mode="json"))
+        files.write_json(self.folder / RECORD, record.model_dump(mode="json"))
 
     def tuning(self, registry: Registry | None = None) -> Tuning:
         """What the study was told, under the plugins that are installed now."""
-        record, source = self.read(), str(self.folder / "study.json")
+        record, source = self.read(), str(self.folder / RECORD)
         return Tuning(parse(record.experiment, registry, source), parse_search(record.search, source))
 
     def hold_data(self, fingerprint: str) -> None:
@@ -98,17 +99,8 @@ class Study:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the study for this process, or tell that another one drives it."""
-        try:
-            self._claim.take()
-        except ClaimedError as error:
-            raise RunError(
-                f"Study {self.id} is being worked on by another process ({error.holder}). "
-                f"Wait for it to end, or stop it."
-            ) from None
-        try:
+        with folders.held(self._claim, f"Study {self.id}"):
             yield
-        finally:
-            self._claim.give_up()
 
     @cached_property
     def _claim(self) -> Claim:
@@ -119,11 +111,7 @@ def begin(tuning: Tuning, study_id: str | None = None, registry: Registry | None
     """The folder of a new study, or of the one to go on with, which must search the same."""
     space_of(tuning, registry)
     study = Study(home.studies() / (study_id or new_id(tuning.experiment.name)))
-    if not _ID.fullmatch(study.id):
-        raise RunError(
-            f"The id of a study must be letters, digits, '.', '_' and '-', and begin with a letter or digit. "
-            f"Got '{study.id}'."
-        )
+    folders.refuse_bad_id("study", study.id, _LONGEST_ID)
     if study.folder.exists():
         _go_on(study, tuning)
     else:
@@ -142,7 +130,7 @@ def _create(study: Study, tuning: Tuning) -> None:
     )
     files.remove_unfinished(study.folder)
     with files.atomic_folder(study.folder) as temporary:
-        files.write_json(temporary / "study.json", record.model_dump(mode="json"))
+        files.write_json(temporary / RECORD, record.model_dump(mode="json"))
         (temporary / "trials").mkdir()
 
 
@@ -163,22 +151,9 @@ def _go_on(study: Study, tuning: Tuning) -> None:
 
 def find(reference: str) -> Study:
     """The study of this folder, this id, or this unmistakable part of one; ``latest`` is the newest."""
-    if (Path(reference) / "study.json").is_file():
-        return Study(Path(reference).absolute())
-    everyone = listing()
-    if reference == "latest" and everyone:
-        return everyone[-1]
-    fitting = [study for study in everyone if reference in study.id]
-    exact = [study for study in fitting if study.id == reference]
-    if len(exact or fitting) == 1:
-        return (exact or fitting)[0]
-    if fitting:
-        names = ", ".join(study.id for study in fitting[:5])
-        raise RunError(f"'{reference}' fits {len(fitting)} studies: {names}. Name one.")
-    known = ", ".join(study.id for study in everyone[-5:]) or "none yet"
-    raise RunError(f"There is no study '{reference}' in {home.studies()}. The newest are: {known}.")
+    return Study(folders.find(home.studies(), RECORD, reference, "study", "studies"))
 
 
 def listing() -> list[Study]:
     """All studies, oldest first."""
-    return [Study(folder) for folder in sorted(home.studies().iterdir()) if (folder / "study.json").is_file()]
+    return [Study(folder) for folder in folders.listing(home.studies(), RECORD)]
