@@ -1,0 +1,63 @@
+"""What the folders of runs and of studies have in common: ids, being found by a part of one, a holder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from histoflow.claims import Claim, ClaimedError
+from histoflow.errors import RunError
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def refuse_bad_id(kind: str, name: str, longest: int = 120) -> None:
+    if not _ID.fullmatch(name) or len(name) > longest:
+        raise RunError(
+            f"The id of a {kind} must be at most {longest} letters, digits, '.', '_' and '-', a letter or digit "
+            f"first. Got '{name}'."
+        )
+
+
+@contextmanager
+def held(claim: Claim, whose: str) -> Iterator[None]:
+    """Hold the claim for this process, which may do so in several places, or tell that another one does."""
+    try:
+        claim.take()
+    except ClaimedError as error:
+        raise RunError(
+            f"{whose} is being worked on by another process ({error.holder}). Wait for it to end, or stop it."
+        ) from None
+    try:
+        yield
+    finally:
+        claim.give_up()
+
+
+def listing(home: Path, record: str) -> list[Path]:
+    """The finished folders with this record in them, oldest first."""
+    return [
+        folder
+        for folder in sorted(home.iterdir())
+        if not folder.name.startswith(".") and (folder / record).is_file()
+    ]
+
+
+def find(home: Path, record: str, reference: str, kind: str, plural: str) -> Path:
+    """The folder at this path, of this id, or of this unmistakable part of one; ``latest`` is the newest."""
+    if (Path(reference) / record).is_file():
+        return Path(reference).absolute()
+    everyone = listing(home, record)
+    if reference == "latest" and everyone:
+        return everyone[-1]
+    fitting = [folder for folder in everyone if reference in folder.name]
+    exact = [folder for folder in fitting if folder.name == reference]
+    if len(exact or fitting) == 1:
+        return (exact or fitting)[0]
+    if fitting:
+        names = ", ".join(folder.name for folder in fitting[:5])
+        raise RunError(f"'{reference}' fits {len(fitting)} {plural}: {names}. Name one.")
+    known = ", ".join(folder.name for folder in everyone[-5:]) or "none yet"
+    raise RunError(f"There is no {kind} '{reference}' in {home}. The newest are: {known}.")
