@@ -16,8 +16,8 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 def refuse_bad_id(kind: str, name: str, longest: int = 120) -> None:
     if not _ID.fullmatch(name) or len(name) > longest:
         raise RunError(
-            f"The id of a {kind} must be at most {longest} letters, digits, '.', '_' and '-', a letter or digit "
-            f"first. Got '{name}'."
+            f"The id of a {kind} must be at most {longest} letters, digits, '.', '_' and '-', a letter or "
+            f"digit first. Got '{name}'."
         )
 
 
