@@ -266,7 +266,7 @@ def test_a_run_of_before_a_plugin_gained_a_parameter_still_goes_on() -> None:
 
 def test_an_id_that_would_leave_the_home_is_refused() -> None:
     for wrong in ("../escaped", "a/b", "", ".hidden", "x" * 200):
-        with pytest.raises(RunError, match="The id of a run must be letters"):
+        with pytest.raises(RunError, match="The id of a run must be at most 120 letters"):
             stages.start(small_experiment(), wrong or " ")
 
 
