@@ -78,23 +78,29 @@ def register(app: typer.Typer, environment: Environment, show_result: Callable[[
             "sampler": sampler, "pruner": pruner, "trials": trials, "parallel": parallel, "runner": runner,
             "address": address, "objective": objective or None, "storage": storage, "retrain": retrain,
         }  # fmt: skip
-        told: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-        if space is not None:
-            told["space"] = recipes.read_file(space, "space file")
-        if (source is None) == (resume is None):
-            raise UserError(
-                f"Name one tuning or experiment (a YAML file or {', '.join(recipes.names())}), "
-                f"or --resume STUDY."
-            )
-        tuning, study = (
-            _resumed(resume, told, overrides or ()) if resume else _new(str(source), told, overrides or ())
-        )
+        tuning, study = _begun(source, resume, _told(asked, space), overrides or ())
         _run(tuning, study, environment, show_result)
 
 
 def _one_of(names: Any, what: str) -> Any:
     legal = get_args(names)
     return typer.Option(metavar="|".join(legal), help=f"{what}.")
+
+
+def _told(asked: dict[str, Any], space: Path | None) -> dict[str, Any]:
+    """The settings of the search that were given on the command line."""
+    told = {name: value for name, value in asked.items() if value is not None}
+    return told if space is None else told | {"space": recipes.read_file(space, "space file")}
+
+
+def _begun(
+    source: str | None, resume: str | None, told: dict[str, Any], overrides: Any
+) -> tuple[Tuning, str]:
+    if (source is None) == (resume is None):
+        raise UserError(
+            f"Name one tuning or experiment (a YAML file or {', '.join(recipes.names())}), or --resume STUDY."
+        )
+    return _new(str(source), told, overrides) if resume is None else _resumed(resume, told, overrides)
 
 
 def _new(source: str, told: dict[str, Any], overrides: Any) -> tuple[Tuning, str]:

@@ -126,8 +126,8 @@ def _space_problems(
     if not space.dimensions:
         yield Problem(
             "search.space",
-            "must name something to search: no chosen component marks a parameter as worth tuning. "
-            "Such as {optimizer.lr: [0.001, 0.01]}.",
+            "must name something to search, such as {optimizer.lr: [0.001, 0.01]}: a grid follows no marks "
+            "of components, and otherwise the chosen ones mark nothing as worth tuning.",
         )
     for probe in space.probes():
         settings = [*space.settings(probe), *fidelity]
