@@ -41,7 +41,8 @@ EXPERIMENT = {
     "augment": [{"name": "flips"}, {"name": "color_jitter", "strength": 0.1}],
     "architecture": {"name": "cnn", "widths": [8, 16], "dropout": 0.1},
     "scheduler": {"name": "one_cycle"},
-    "training": {"epochs": 240, "batch_size": 16, "device": "cpu", "checkpoint_seconds": 1},
+    "training": {"epochs": 240, "batch_size": 16, "checkpoint_seconds": 1},
+    "compute": {"device": "cpu"},
     "metrics": [{"name": "accuracy"}, {"name": "roc_auc"}],
 }
 INCIDENTS_A_RUN = 3

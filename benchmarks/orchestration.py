@@ -23,7 +23,8 @@ QUICK = {
     "name": "quick",
     "dataset": {"name": "tissue", "classes": 2, "size": 32, "images": 180},
     "architecture": {"name": "cnn", "widths": [8]},
-    "training": {"epochs": 1, "device": "cpu"},
+    "training": {"epochs": 1},
+    "compute": {"device": "cpu"},
 }
 TEN_MINUTES = 600.0
 

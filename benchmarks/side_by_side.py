@@ -28,14 +28,18 @@ def compare(title: str, unit: str, ways: Mapping[str, Way], runs: int = 7) -> No
 
 def _print(title: str, unit: str, rates: Mapping[str, list[float]]) -> None:
     peer = list(rates)[-1]
-    print(f"\n{title}\n{date.today()}, {_hardware()}")
-    print(f"{len(rates[peer])} alternating runs each: median (least to most)")
+    print(describe(title, len(rates[peer])))
     for name, found in rates.items():
         ratios = [mine / theirs for mine, theirs in zip(found, rates[peer], strict=True)]
         print(
             f"  {name:32} {_figure(found, ',.0f')} {unit}/s"
             + ("" if name == peer else f"   {_figure(ratios, '.2f')} × {peer}")
         )
+
+
+def describe(title: str, runs: int) -> str:
+    """What stands over a block of figures."""
+    return f"\n{title}\n{date.today()}, {_hardware()}\n{runs} alternating runs each: median (least to most)"
 
 
 def _figure(values: list[float], form: str) -> str:

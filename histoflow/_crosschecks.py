@@ -88,6 +88,11 @@ def _blaming(registry: Registry, kind: type[Component[Any]], name: str) -> Itera
         ) from error
 
 
+def expected_data(experiment: Experiment, registry: Registry) -> DataInfo | None:
+    """The data as the data set states them and preprocessing leaves them; None where it cannot tell yet."""
+    return _before_packing(experiment, registry)[0].info
+
+
 def _after_packing(experiment: Experiment, registry: Registry, packed: DataInfo) -> _Situation:
     return _Situation(
         experiment,
@@ -149,6 +154,17 @@ def _metrics_once(situation: _Situation) -> Iterator[Problem]:
             yield Problem(f"metrics.{index}", f"'{name}' stands twice. Name each metric once.")
 
 
+def _one_mixes_images(situation: _Situation) -> Iterator[Problem]:
+    names = [choice.name for choice in situation.experiment.augment]
+    mixing = [i for i, name in enumerate(names) if situation.registry.get(Transform, name).stage == "mix"]
+    for index in mixing[1:]:
+        yield Problem(
+            f"augment.{index}",
+            f"'{names[mixing[0]]}' mixes images already, and an image is mixed with one other only. "
+            f"Got '{names[index]}' as well. Leave one of them out.",
+        )
+
+
 def _monitor_is_computed(situation: _Situation) -> Iterator[Problem]:
     monitor = situation.experiment.training.monitor
     legal = ["val_loss", *(f"val_{choice.name}" for choice in situation.experiment.metrics)]
@@ -157,6 +173,30 @@ def _monitor_is_computed(situation: _Situation) -> Iterator[Problem]:
             "training.monitor",
             f"must be one of {', '.join(legal)}. Got '{monitor}'. "
             f"To monitor another metric, add it to metrics.",
+        )
+
+
+def _parts_fit_batch(situation: _Situation) -> Iterator[Problem]:
+    training = situation.experiment.training
+    if training.batch_size != "auto" and training.accumulate > training.batch_size:
+        yield Problem(
+            "training.accumulate",
+            f"must be at most training.batch_size, which is {training.batch_size}. Got {training.accumulate}. "
+            f"A batch cannot have more parts than images.",
+        )
+
+
+def _start_side_fits(situation: _Situation) -> Iterator[Problem]:
+    start = situation.experiment.training.start_side
+    choice = situation.experiment.architecture
+    if start is None or situation.size is None:
+        return
+    least = situation.registry.get(Architecture, choice.name).smallest_side(choice)
+    if not least <= start < min(situation.size):
+        yield Problem(
+            "training.start_side",
+            f"must be at least {least}, the least that '{choice.name}' takes, and below {min(situation.size)}, "
+            f"the images' shorter side. Got {start}. Leave it out to train on full size throughout.",
         )
 
 
@@ -217,11 +257,14 @@ def _complaints(field: str, kind: Any) -> Callable[[_Situation], Iterator[Proble
 
 
 _CHECKS: tuple[tuple[frozenset[str], Callable[[_Situation], Iterator[Problem]]], ...] = (
+    (frozenset({"augment"}), _one_mixes_images),
     (frozenset({"metrics"}), _metrics_once),
     (frozenset({"metrics", "training"}), _monitor_is_computed),
     (frozenset({"dataset", "loss"}), _loss_fits_task),
     (frozenset({"dataset", "metrics"}), _metrics_fit_task),
     (frozenset({"dataset", "preprocess", "architecture"}), _size_fits_network),
+    (frozenset({"training"}), _parts_fit_batch),
+    (frozenset({"dataset", "preprocess", "architecture", "training"}), _start_side_fits),
     *(
         (frozenset({"dataset", "preprocess", field}), _complaints(field, kind))
         for field, kind in FIELD_KINDS.items()

@@ -32,7 +32,7 @@ SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 ANY_TASK: frozenset[Task] = frozenset(("binary", "multiclass"))
 
 
-Sampler = Literal["shuffle", "balanced"]
+Sampler = Literal["shuffle", "balanced", "weighted"]
 
 
 def task_of(classes: Sequence[str]) -> Task:
@@ -103,6 +103,8 @@ class Row:
     """Where it came from, readable by a person: a file name, or an index into an array."""
     split: SplitName | None = None
     group: str | None = None
+    weight: float = 1.0
+    """How often it is drawn for training by ``sampler: weighted``, beside the others; finite and above 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,22 +232,36 @@ class Dataset(Component[P]):
 class Transform(Component[P]):
     """A change to images, either once before packing or anew in every batch.
 
-    ============  ===========================================================  =================
+    ============  ===========================================================  =======================
     stage         ``build(params)`` returns a function of                      which returns
-    ============  ===========================================================  =================
+    ============  ===========================================================  =======================
     preprocess    one H×W×C uint8 array                                        the same kind
     augment       an N×C×H×W float tensor in 0..1 and a ``torch.Generator``    the same shape
-    ============  ===========================================================  =================
+    mix           the same two                                                 images, partners, shares
+    ============  ===========================================================  =======================
 
-    An augmentation takes all its chance from the generator, and draws for each image of the batch.
+    An augmentation takes all its chance from the generator, and draws for each image of the batch. On
+    a GPU it should neither look at values from the host nor make shapes depend on them (``.item()``,
+    ``nonzero``, a Boolean mask as an index): then a whole step of training is recorded and replayed.
+
+    What mixes images stands in ``augment``, too, and runs after all others. ``partners`` (N, int64)
+    says which image of the batch was mixed into each, and ``shares`` (N, float) how much of each is
+    its own, from 0 to 1; the loss is shared out between the two labels accordingly.
     """
 
     kind: ClassVar[str] = "transform"
     plural: ClassVar[str] = "transforms"
     functions: ClassVar[tuple[str, ...]] = ("check", "build")
 
-    stage: Literal["preprocess", "augment"]
-    build: Callable[[P], Callable[[ImageArray], ImageArray] | Callable[[Tensor, Generator], Tensor]]
+    stage: Literal["preprocess", "augment", "mix"]
+    build: Callable[
+        [P],
+        Callable[[ImageArray], ImageArray]
+        | Callable[[Tensor, Generator], Tensor]
+        | Callable[[Tensor, Generator], tuple[Tensor, Tensor, Tensor]],
+    ]
+    takes_bytes: bool = False
+    """An augmentation that only moves whole pixels, and so takes uint8 images as well."""
 
 
 @dataclass(frozen=True)
@@ -306,25 +322,45 @@ class Metric(Component[P]):
 
 @dataclass(frozen=True)
 class Optimizer(Component[P]):
-    """``build(params, parameters)`` returns a ``torch.optim.Optimizer``."""
+    """``build(params, parameters)`` returns a ``torch.optim.Optimizer``.
+
+    ``parameters`` are those that train, already on their device, or torch's parameter groups of them; pass
+    them on, as torch's own optimizers take both. Groups stay apart: each gets a learning rate of its own
+    afterwards, and perhaps a weight decay.
+
+    A step is recorded as a CUDA graph where each group has ``fused`` or ``capturable``. Such an optimizer
+    must take ``group["lr"]`` as a tensor on the device, and keep all that changes from step to step there.
+    """
 
     kind: ClassVar[str] = "optimizer"
     plural: ClassVar[str] = "optimizers"
     functions: ClassVar[tuple[str, ...]] = ("check", "build")
 
-    build: Callable[[P, Iterable[nn.Parameter]], TorchOptimizer]
+    build: Callable[[P, Iterable[Any]], TorchOptimizer]
 
 
 @dataclass(frozen=True)
 class Scheduler(Component[P]):
-    """``build(params, optimizer, span)`` returns a torch ``LRScheduler``, stepped once an epoch or a step."""
+    """``build(params, optimizer, span)`` returns a torch ``LRScheduler``.
+
+    ============  ===============================================================================
+    every         it is stepped
+    ============  ===============================================================================
+    step          after each step of the optimizer
+    epoch         after the last step of each epoch
+    validation    after each validation with ``step(figure)``: the monitored figure, so turned that
+                  smaller is better; not at all where it is undefined
+    ============  ===============================================================================
+
+    A group's learning rate may be a tensor, which the scheduler must fill in place, as torch's do.
+    """
 
     kind: ClassVar[str] = "scheduler"
     plural: ClassVar[str] = "schedulers"
     functions: ClassVar[tuple[str, ...]] = ("check", "build")
 
     build: Callable[[P, TorchOptimizer, Span], LRScheduler]
-    every: Literal["epoch", "step"] = "epoch"
+    every: Literal["step", "epoch", "validation"] = "epoch"
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,13 @@ from histoflow import files, progress
 from histoflow.components import Results
 from histoflow.data.store import PackedStore
 from histoflow.engine import checkpoint
-from histoflow.engine.device import choose_device
+from histoflow.engine.device import choose_device, machine_of
+from histoflow.engine.modes import computing
 from histoflow.engine.predict import predict
 from histoflow.errors import CheckpointError, DataError, DeviceMemoryError, RunError
 from histoflow.evaluation import scores as scoring
 from histoflow.experiment import Experiment
+from histoflow.planning import USUAL_BATCH, plan_for
 from histoflow.registry import Registry
 from histoflow.runs import Run
 from histoflow.workshop import Workshop
@@ -32,13 +34,13 @@ def evaluate_run(
             f"Run {run.id} has no checkpoint to evaluate. Train it first: histoflow train --resume {run.id}"
         )
     store = _store_of(run)
-    chosen = choose_device(device or experiment.training.device)
-    workshop = Workshop(experiment, registry, store.manifest, chosen)
+    workshop = workshop_of(experiment, run, store, registry, device)
     model = workshop.model(weights_follow=True)
     checkpoint.load_weights(best, model)
     store.verify(["test"])
     run.record_opening(reason, best.model_hash)
-    probabilities, labels = _predict(workshop, model, store)
+    with computing(workshop.plan, workshop.device, deterministic=experiment.compute.deterministic):
+        probabilities, labels = _predict(workshop, model, store)
     scores = scoring.score_all(workshop.metrics, probabilities, labels)
     data = {
         "split": "test",
@@ -52,6 +54,17 @@ def evaluate_run(
     if run.read().state == "trained":
         run.update(state="evaluated")
     return data
+
+
+def workshop_of(
+    experiment: Experiment, run: Run, store: PackedStore, registry: Registry, device: str | None = None
+) -> Workshop:
+    """For a run that has been trained: it computes as training did, as far as the device can."""
+    chosen = choose_device(device or experiment.compute.device)
+    former = run.read().plan
+    plan = plan_for(experiment, machine_of(chosen), store.manifest, former)
+    batch_size = former["batch_size"] if former else USUAL_BATCH
+    return Workshop(experiment, registry, store.manifest, chosen, plan, batch_size)
 
 
 def figures_of_best(run: Run) -> dict[str, Any] | None:
@@ -79,10 +92,10 @@ def _predict(workshop: Workshop, model: torch.nn.Module, store: PackedStore) -> 
     batches = workshop.eval_batches(store.unseal_test())
     with progress.track("Evaluating", total=store.manifest.splits["test"].images) as advance:
         try:
-            outputs, labels = predict(model, progress.counted(batches, advance))
+            outputs, labels = predict(model, progress.counted(batches, advance), workshop.plan.dtype)
         except torch.OutOfMemoryError as error:
             raise DeviceMemoryError(
-                f"Batches of {workshop.experiment.training.batch_size} images do not fit into the memory of "
+                f"Batches of {workshop.batch_size} images do not fit into the memory of "
                 f"{workshop.device}: {error}. Free some, or evaluate on another device: --device cpu."
             ) from error
     return workshop.probabilities(outputs), labels.numpy()

@@ -82,13 +82,45 @@ class Split(Settings):
         return self
 
 
+class Group(Settings):
+    """Parameters that are trained in a way of their own."""
+
+    match: str = Field(min_length=1)
+    """Names of parameters, with * for anything: ``base.*`` is all that lies in the module base."""
+    lr: float = Field(1.0, gt=0, le=1000)
+    """Their learning rate, as a multiple of the optimizer's."""
+    weight_decay: float | None = Field(None, ge=0, le=10)
+    """Their weight decay; null takes the optimizer's."""
+    frozen_epochs: int = Field(0, ge=0, strict=True)
+    """So many epochs they stay as they are, the statistics of their batch norms included."""
+
+
 class Training(Settings):
-    """How long and on what the network is trained, and which epoch is kept."""
+    """How the network is trained, for how long, and which epoch is kept."""
 
     epochs: int = Field(10, ge=1, strict=True)
     """Passes over the training split."""
-    batch_size: int = Field(128, ge=1, strict=True)
-    """Images per optimizer step."""
+    batch_size: Annotated[int, Field(ge=1, strict=True)] | Literal["auto"] = 128
+    """Images per optimizer step, on all devices together; auto finds the largest that fits."""
+    accumulate: int = Field(1, ge=1, strict=True)
+    """In how many parts a batch passes through the network, one after the other, which takes less memory."""
+    drop_last: bool = False
+    """Leave out the last batch of an epoch where it is smaller than the others."""
+    clip: float | None = Field(None, gt=0)
+    """The largest norm that the gradient may have; null leaves it as it is."""
+    average: Literal["none", "ema", "swa"] = "none"
+    """Which weights are validated and kept: those of the last step, their exponential moving average, or
+    the mean of those at the ends of the last epochs."""
+    average_decay: float = Field(0.999, gt=0, lt=1)
+    """ema: how much of the average stays at each step; less in the first steps."""
+    average_from: float = Field(0.75, ge=0, lt=1)
+    """swa: after this share of the epochs the mean begins."""
+    groups: tuple[Group, ...] = ()
+    """Parameters with learning rates of their own, or frozen at first; the first match counts."""
+    start_side: int | None = Field(None, ge=8, strict=True)
+    """The images' shorter side in the first epoch; it grows to the full one. null: full size throughout."""
+    full_side_from: float = Field(0.7, gt=0, le=1)
+    """The share of the epochs after which images have their full size."""
     patience: int | None = Field(None, ge=1, strict=True)
     """Stop after so many epochs without a better monitored figure; null trains all epochs."""
     monitor: str = "val_loss"
@@ -97,8 +129,6 @@ class Training(Settings):
     """Each image once an epoch, or classes drawn equally often, with replacement."""
     share: float = Field(1.0, gt=0, le=1)
     """The share of the training images, of each class alike, that is trained on."""
-    device: Annotated[str, _DEVICE] = "auto"
-    """auto, cpu, cuda or cuda:N."""
     checkpoint_seconds: float = Field(30.0, gt=0)
     """How much work a kill may cost: a checkpoint is written so often within an epoch, and after each."""
     time_limit: float | None = Field(None, gt=0)
@@ -107,6 +137,34 @@ class Training(Settings):
     """Seconds that one step may take before the process is given up as hung; null waits for ever."""
     on_out_of_memory: Literal["stop", "split"] = "stop"
     """Stop with advice, or pass each batch in halves, which gives batch norm other statistics."""
+
+
+Switch = Literal["auto", "on", "off"]
+
+
+class Compute(Settings):
+    """On what a run is computed, and how; ``histoflow check --explain`` tells what auto comes to."""
+
+    device: Annotated[str, _DEVICE] = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    devices: int = Field(1, ge=1, strict=True)
+    """How many GPUs (or processes, on the CPU) train together."""
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
+    """auto: bf16 on GPUs that have it, fp16 on older ones, fp32 on the CPU."""
+    channels_last: Switch = "auto"
+    """Whether the channels of a pixel lie side by side in memory."""
+    compile: Switch = "auto"
+    """torch.compile; auto compiles where the run is long enough to repay it."""
+    graphs: Switch = "auto"
+    """Whether a whole step is recorded once as a CUDA graph and then replayed."""
+    deterministic: bool = False
+    """The same weights bit for bit in every run on the same GPU, at some cost in speed."""
+    data: Literal["auto", "device", "host", "stream"] = "auto"
+    """Where the packed images lie while training: in the device's memory, in the host's, or on disk."""
+    memory_share: float = Field(0.6, gt=0, le=0.95)
+    """The share of free memory, of the device or the host, that the packed images may fill."""
+    threads: int | None = Field(None, ge=1, strict=True)
+    """Threads of torch on the CPU; null takes the cores, shared out among trials that run side by side."""
 
 
 class Experiment(Settings):
@@ -140,6 +198,8 @@ class Experiment(Settings):
     """The figures of merit, computed on validation each epoch and on test at the end."""
     training: Training = Training()
     """How long and on what the network is trained."""
+    compute: Compute = Compute()
+    """On what the run is computed, and how."""
     reports: tuple[Choice, ...] = Field(("html",), validate_default=True)
     """What is written about the finished run."""
     seed: int = Field(0, ge=0, lt=2**63, strict=True)
@@ -172,9 +232,10 @@ def is_list(field: str) -> bool:
 def candidates(registry: Registry, field: str) -> dict[str, Component[Any]]:
     """The components that an experiment may name in this field."""
     components = registry.of_kind(FIELD_KINDS[field])
-    if field in ("preprocess", "augment"):
-        return {name: c for name, c in components.items() if isinstance(c, Transform) and c.stage == field}
-    return components
+    stages = {"preprocess": ("preprocess",), "augment": ("augment", "mix")}.get(field)
+    if stages is None:
+        return components
+    return {name: c for name, c in components.items() if isinstance(c, Transform) and c.stage in stages}
 
 
 def _choice_of(

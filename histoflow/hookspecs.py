@@ -69,7 +69,7 @@ def histoflow_datasets() -> Iterable[Dataset[Any]]:
 
 @hookspec
 def histoflow_transforms() -> Iterable[Transform[Any]]:
-    """Changes to images, before packing (``preprocess``) or in each batch (``augment``).
+    """Changes to images, before packing (``preprocess``) or in each batch (``augment``, ``mix``).
 
     ::
 
@@ -199,7 +199,7 @@ def histoflow_optimizers() -> Iterable[Optimizer[Any]]:
 
 @hookspec
 def histoflow_schedulers() -> Iterable[Scheduler[Any]]:
-    """Learning-rate schedules, stepped once an epoch or once a step.
+    """Learning-rate schedules, stepped after each step, epoch or validation.
 
     ::
 

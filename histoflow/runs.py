@@ -52,6 +52,8 @@ class RunRecord(BaseModel):
     plugins: tuple[dict[str, str], ...]
     packed: str | None = None
     """The folder of the packed data."""
+    plan: dict[str, Any] | None = None
+    """How it is computed: decided in the first session, and kept to in further ones."""
     data_fingerprint: str | None = None
     best: dict[str, Any] | None = None
     """The epoch that was kept, by which figure, and the figure."""

@@ -7,7 +7,9 @@ follows from (seed, epoch, step) needs neither: step 4,711 is the same step howe
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from enum import IntEnum
+from functools import reduce
 
 _MASK = (1 << 64) - 1
 
@@ -24,10 +26,17 @@ class Stream(IntEnum):
 
 def derive(seed: int, *place: int) -> int:
     """A 63-bit seed for this place; neighbouring places get unrelated seeds (SplitMix64 steps)."""
-    state = seed & _MASK
-    for number in place:
-        state = _scramble((state ^ _scramble(number & _MASK)) & _MASK)
-    return _scramble(state) >> 1
+    return _scramble(reduce(_further, place, seed & _MASK)) >> 1
+
+
+def series(seed: int, *place: int) -> Callable[[int], int]:
+    """The seeds of the places that begin like this one and end in a number, sooner than ``derive``."""
+    state = reduce(_further, place, seed & _MASK)
+    return lambda number: _scramble(_further(state, number)) >> 1
+
+
+def _further(state: int, number: int) -> int:
+    return _scramble((state ^ _scramble(number & _MASK)) & _MASK)
 
 
 def fraction(salt: int, text: str) -> float:

@@ -138,20 +138,31 @@ def preprocess(experiment: Experiment, raw: RawData, registry: Registry | None =
 
 
 def training(
-    experiment: Experiment, packed: Packed, run: Run, registry: Registry | None = None
+    experiment: Experiment,
+    packed: Packed,
+    run: Run,
+    registry: Registry | None = None,
+    *,
+    profile: bool = False,
 ) -> Generator[dict[str, Any], None, None]:
     """Train, or go on training, epoch by epoch: yields the entry of history.json for each.
 
     Whoever asks for no more epochs ends training; one that was not ended goes on another time. Ctrl-C and
-    SIGTERM end it after the step under way, with a last checkpoint.
+    SIGTERM end it after the step under way, with a last checkpoint. With ``profile``, the run's folder
+    ``profile`` tells where the time of the first epoch went.
     """
     from histoflow.data.store import PackedStore
+    from histoflow.engine.profile import prepare
     from histoflow.training import train_run
+
+    if profile:
+        prepare()
 
     def work() -> Generator[dict[str, Any], None, None]:
         with run.lock():  # in the thread that works: the run is free when that has ended
             store = PackedStore(packed.folder)
-            yield from train_run(experiment, store, run, registry or plugins.installed())
+            installed = registry or plugins.installed()
+            yield from train_run(experiment, store, run, installed, profile=profile)
 
     yield from stopping.politely(work())
 

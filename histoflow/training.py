@@ -6,21 +6,30 @@ import gc
 import math
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from histoflow import files, progress, stopping
 from histoflow._crosschecks import cross_check
 from histoflow.data.batches import TrainBatches
 from histoflow.data.store import PackedStore
 from histoflow.engine import checkpoint
-from histoflow.engine.device import choose_device
-from histoflow.engine.fit import Epoch, Position, Trainee, fit
-from histoflow.errors import DeviceMemoryError, ExperimentError, RunError, TimeLimitError
+from histoflow.engine.batch import Batch
+from histoflow.engine.device import choose_device, machine_of
+from histoflow.engine.fit import Epoch, Position, fit
+from histoflow.engine.modes import computing
+from histoflow.engine.profile import Profile, Unprofiled
+from histoflow.engine.step import Manner, Trainee
+from histoflow.errors import DeviceError, DeviceMemoryError, ExperimentError, RunError, TimeLimitError
 from histoflow.experiment import Experiment
+from histoflow.finding import largest_batch
+from histoflow.glance import Glance
+from histoflow.planning import USUAL_BATCH, plan_for
 from histoflow.registry import Registry
 from histoflow.runs import Run, environment, now
 from histoflow.watchdog import Watchdog, watching
@@ -33,22 +42,46 @@ _SAVING_MAY_TAKE = 0.05
 
 
 def train_run(
-    experiment: Experiment, store: PackedStore, run: Run, registry: Registry
+    experiment: Experiment, store: PackedStore, run: Run, registry: Registry, *, profile: bool = False
 ) -> Generator[Entry, None, None]:
     """Train until the last epoch or another reason to stop, yielding each epoch once it is saved.
 
-    The caller holds the run's lock. Once ``stopping.asked()``, it ends after a last checkpoint.
+    The caller holds the run's lock. Once ``stopping.asked()``, it ends after a last checkpoint. With
+    ``profile``, the run's folder ``profile`` tells where the time of the first epoch went.
     """
     _refuse_other_data(run, store)
     _refuse_misfit(experiment, store, registry)
     store.verify(["train", "val"])
-    workshop = Workshop(experiment, registry, store.manifest, choose_device(experiment.training.device))
     run.update(packed=str(store.folder), data_fingerprint=store.manifest.fingerprint)
-    limit = experiment.training.stall_limit
-    with watching(limit, run.folder / "stalled.txt") as watchdog:
-        history, stopped = yield from _in_as_many_parts_as_it_takes(workshop, store, run, watchdog)
+    workshop = _workshop(experiment, store, run, registry)
+    deterministic, limit = experiment.compute.deterministic, experiment.training.stall_limit
+    with (
+        computing(workshop.plan, workshop.device, deterministic=deterministic),
+        watching(limit, run.folder / "stalled.txt") as watchdog,
+    ):
+        history, stopped = yield from _in_as_many_parts_as_it_takes(
+            workshop, store, run, watchdog, profile
+        )
         if run.read().stopped is None:
             run.update(state="trained", best=_best(history, workshop), stopped=stopped)
+
+
+def _workshop(experiment: Experiment, store: PackedStore, run: Run, registry: Registry) -> Workshop:
+    """Everything decided about how to compute, and written down for sessions to come."""
+    device = choose_device(experiment.compute.device)
+    former = run.read().plan
+    plan = plan_for(experiment, machine_of(device), store.manifest, former)
+    wanted = experiment.training.batch_size
+    found = former and former["batch_size"]
+    workshop = Workshop(experiment, registry, store.manifest, device, plan, found or _usable(wanted))
+    if wanted == "auto" and not found:
+        workshop = replace(workshop, batch_size=largest_batch(workshop, store))
+    run.update(plan={**plan.values(), "batch_size": workshop.batch_size})
+    return workshop
+
+
+def _usable(batch_size: int | Literal["auto"]) -> int:
+    return USUAL_BATCH if batch_size == "auto" else batch_size
 
 
 def _refuse_other_data(run: Run, store: PackedStore) -> None:
@@ -68,31 +101,46 @@ def _refuse_misfit(experiment: Experiment, store: PackedStore, registry: Registr
 
 
 def _in_as_many_parts_as_it_takes(
-    workshop: Workshop, store: PackedStore, run: Run, watchdog: Watchdog
+    workshop: Workshop, store: PackedStore, run: Run, watchdog: Watchdog, profile: bool
 ) -> Generator[Entry, None, tuple[list[Entry], str]]:
     """Train; where memory runs out and the experiment allows it, go on with batches in smaller parts."""
-    parts = 1
+    parts = workshop.experiment.training.accumulate
     while True:
         session = None
         try:
             session = _begin(workshop, store, run, watchdog, parts)
+            if profile:
+                session.be_profiled()
             stopped = yield from session.train()
         except torch.OutOfMemoryError as error:
-            parts = _more_parts(session.parts if session else parts, workshop.experiment, error)
+            parts = _more_parts(session.parts if session else parts, workshop, error)
+        except RuntimeError as error:
+            _explain_if_not_deterministic(error)
+            raise
         else:
             return session.history, stopped
+        finally:
+            if session is not None:
+                session.end()
         del session  # and with it all that lies in the device's memory
         gc.collect()
         torch.cuda.empty_cache()
 
 
-def _more_parts(parts: int, experiment: Experiment, error: torch.OutOfMemoryError) -> int:
-    settings = experiment.training
-    may_split = settings.on_out_of_memory == "split"
-    if not may_split or parts * 2 > settings.batch_size:
+def _explain_if_not_deterministic(error: RuntimeError) -> None:
+    if "does not have a deterministic implementation" in str(error):
+        raise DeviceError(
+            f"compute.deterministic cannot be true with these components on a GPU "
+            f"({str(error).split('.')[0]}). Use compute.deterministic=false, or components without that operation."
+        ) from error
+
+
+def _more_parts(parts: int, workshop: Workshop, error: torch.OutOfMemoryError) -> int:
+    may_split = workshop.experiment.training.on_out_of_memory == "split"
+    if not may_split or parts * 2 > workshop.batch_size:
         other = "" if may_split else ", or let batches be halved by training.on_out_of_memory=split"
         raise DeviceMemoryError(
-            f"Batches of {settings.batch_size} images in {parts} {'part' if parts == 1 else 'parts'} do not "
+            f"Batches of {workshop.batch_size} images in {parts} {'part' if parts == 1 else 'parts'} do not "
             f"fit into the device's memory: {error}. Lower training.batch_size or the images' size{other}."
         ) from error
     progress.say(f"The device's memory is too small: batches go through it in {parts * 2} parts from now on.")
@@ -104,9 +152,11 @@ def _begin(workshop: Workshop, store: PackedStore, run: Run, watchdog: Watchdog,
     saved = checkpoint.find(run.checkpoints, "last")
     batches = workshop.train_batches(store)
     trainee = workshop.trainee(len(batches), weights_follow=saved is not None)
-    session = _Session(workshop, store, run, watchdog, batches, trainee, parts)
+    writer = checkpoint.Writer(run.checkpoints)
+    session = _Session(workshop, store, run, watchdog, batches, trainee, parts, writer)
     if saved is not None:
         session.go_on_from(saved)
+    workshop.make_ready(trainee)
     return session
 
 
@@ -121,10 +171,23 @@ class _Session:
     batches: TrainBatches
     trainee: Trainee
     parts: int
+    writer: checkpoint.Writer
     history: list[Entry] = field(default_factory=list)
     position: Position = field(default_factory=Position)
     _save_at: float = math.inf
     _end_at: float = math.inf
+    _profile: Unprofiled = field(default_factory=Unprofiled)
+
+    def __post_init__(self) -> None:
+        settings, device = self.workshop.experiment.training, self.workshop.device
+        shown = _shown(self.workshop.experiment)
+        self._glance = Glance(settings.epochs, len(self.batches), shown, settings.monitor, device)
+
+    def be_profiled(self) -> None:
+        """To be called before it trains."""
+        name, device = self.workshop.experiment.architecture.name, self.workshop.device
+        about = f"{name}, batches of {self.workshop.batch_size}, {machine_of(device).name}"
+        self._profile = Profile(self.run.folder / "profile", about, device)
 
     def go_on_from(self, saved: checkpoint.Checkpoint) -> None:
         checkpoint.load_training(saved, self.trainee, self.workshop.device)
@@ -155,18 +218,44 @@ class _Session:
                 return reason
         raise AssertionError("the last epoch is always a reason to stop")
 
+    def end(self) -> None:
+        """Nothing follows: what was begun to be written is written, and what was shown is over."""
+        self._glance.over()
+        self.writer.wait()
+        self._profile.end()
+
     def _moments(self) -> Iterator[Epoch | Position]:
         settings = self.workshop.experiment.training
+        validate = self.workshop.validator(self.store, self.trainee.loss, self.watchdog, self.parts)
         return fit(
-            self.trainee,
-            _Counted(self.batches, settings.epochs),
-            self.workshop.validator(self.store, self.trainee.loss, self.watchdog, self.parts),
+            self._profile.trainee(self.trainee),
+            _Counted(self._profile.batches(self.batches), settings.epochs),
+            self._profile.validate(self._glance.validating(validate)),
             seed=self.workshop.experiment.seed,
             epochs=settings.epochs,
             start=self.position,
             pause=self._wants_pause,
-            parts=self.parts,
+            manner=self._manner(),
+            monitor=self.workshop.monitored,
         )
+
+    def _manner(self) -> Manner:
+        return Manner(
+            dtype=self.workshop.plan.dtype,
+            parts=self.parts,
+            clip=self.workshop.experiment.training.clip,
+            graphs=self.trainee.recordable and self.batches.is_resident,
+            without_graphs=self._without_graphs,
+        )
+
+    def _without_graphs(self, error: Exception) -> None:
+        """A component does what cannot be recorded; only who asked for graphs must hear of it as an error."""
+        if self.workshop.experiment.compute.graphs == "on":
+            raise DeviceError(
+                f"compute.graphs cannot be on: a step cannot be recorded with these components ({error}). "
+                f"Use compute.graphs=auto."
+            ) from error
+        progress.say(f"A step cannot be recorded as a CUDA graph, and is taken kernel by kernel: {error}")
 
     def _start_clocks(self) -> None:
         settings = self.workshop.experiment.training
@@ -185,17 +274,28 @@ class _Session:
             "after_step": self.position.step,
             "parts": self.parts,
             "device": str(self.workshop.device),
+            "machine": machine_of(self.workshop.device).name,
+            "plan": self.workshop.plan.values(),
             **environment(),
         }
 
     def _wants_pause(self) -> bool:
         self.watchdog.beat()
-        return time.monotonic() >= min(self._save_at, self._end_at) or stopping.asked()
+        return time.monotonic() >= self._glance.due or self._must_save()
+
+    def _must_save(self) -> bool:
+        now = time.monotonic()
+        save_is_due = now >= self._save_at and not self.writer.is_busy
+        return save_is_due or now >= self._end_at or stopping.asked()
 
     def _pause(self, position: Position) -> str | None:
-        """Save; then make way for whoever asked, or tell that time is over."""
+        """Tell how it goes, save if need be; then make way for whoever asked, or say that time is over."""
+        self._glance.at(position)
+        if not self._must_save():
+            return None
         self._save(position, best=False)
         if stopping.asked():
+            self.writer.wait()
             stopping.give_way()
         if time.monotonic() < self._end_at:
             return None
@@ -210,17 +310,20 @@ class _Session:
     def _keep(self, epoch: Epoch) -> Entry:
         entry = epoch.to_data()
         self.history.append(entry)
-        is_best = _best(self.history, self.workshop)["epoch"] == epoch.epoch
+        best = _best(self.history, self.workshop)["epoch"]
+        is_best = best == epoch.epoch
         self._save(Position(epoch=epoch.epoch + 1), best=is_best)
         files.write_json(self.run.folder / "history.json", self.history)
         progress.say(_line(epoch, self.workshop.experiment, is_best))
+        self._glance.after(self.history, best)
+        self._profile.epoch_ended()
         return entry
 
     def _save(self, position: Position, *, best: bool) -> None:
         begun = time.monotonic()
-        checkpoint.save(
-            self.run.checkpoints, self.trainee, self.history, position, best=best, parts=self.parts
-        )
+        with self._profile.copying():
+            saved = checkpoint.snapshot(self.trainee, self.history, position, self.parts)
+            self.writer.write(saved, best=best)
         ended = time.monotonic()
         every = self.workshop.experiment.training.checkpoint_seconds
         self._save_at = ended + max(every, (ended - begun) / _SAVING_MAY_TAKE)
@@ -253,24 +356,43 @@ class _Counted:
 
     def __init__(self, batches: TrainBatches, epochs: int) -> None:
         self._batches, self._epochs = batches, epochs
+        self.is_resident = batches.is_resident
+        self.chance, self.side, self.make = batches.chance, batches.side, batches.make
 
     def __len__(self) -> int:
         return len(self._batches)
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        with self._tracked(epoch, first_step) as advance:
+            for batch in self._batches.epoch(epoch, first_step):
+                yield batch
+                advance(len(batch.labels))
+
+    def places(self, epoch: int, first_step: int = 0) -> Iterator[NDArray[np.int64]]:
+        with self._tracked(epoch, first_step) as advance:
+            for places in self._batches.places(epoch, first_step):
+                yield places
+                advance(len(places))
+
+    @contextmanager
+    def _tracked(self, epoch: int, first_step: int) -> Iterator[progress.Advance]:
         with progress.track(f"Epoch {epoch} of {self._epochs}", total=self._batches.images) as advance:
             if first_step:
                 advance(self._batches.images_before(first_step))
-            yield from progress.counted(self._batches.epoch(epoch, first_step), advance)
+            yield advance
 
 
 def _line(epoch: Epoch, experiment: Experiment, is_best: bool) -> str:
     """The losses, the first metric and the monitored figure; the whole is in history.json."""
-    shown = dict.fromkeys(("val_loss", f"val_{experiment.metrics[0].name}", experiment.training.monitor))
-    found = {"train_loss": epoch.train_loss, **{name: epoch.values[name] for name in shown}}
+    found = {"train_loss": epoch.train_loss, **{name: epoch.values[name] for name in _shown(experiment)}}
     figures = "  ".join(f"{name} {value:.4f}" for name, value in found.items() if value is not None)
     mark = "  ← best" if is_best else ""
     return f"Epoch {epoch.epoch}/{experiment.training.epochs}  {figures}{mark}"
+
+
+def _shown(experiment: Experiment) -> list[str]:
+    names = ("val_loss", f"val_{experiment.metrics[0].name}", experiment.training.monitor)
+    return list(dict.fromkeys(names))
 
 
 def best_epoch(history: Sequence[Mapping[str, Any]], monitor: str, higher_is_better: bool) -> int:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim import Optimizer as TorchOptimizer
 
 from histoflow import stopping
 from histoflow.components import (
@@ -23,25 +25,35 @@ from histoflow.components import (
     Span,
     Transform,
 )
-from histoflow.data.batches import Augment, EvalBatches, Pixels, TrainBatches
+from histoflow.data.batches import Augment, EvalBatches, Mix, TrainBatches
+from histoflow.data.pixels import Pixels
 from histoflow.data.store import Manifest, PackedStore, SplitReader
-from histoflow.engine.fit import Trainee, Validate
+from histoflow.engine import groups
+from histoflow.engine.average import Average
+from histoflow.engine.fit import Values
+from histoflow.engine.graphs import make_plain, make_recordable
+from histoflow.engine.plan import Plan
 from histoflow.engine.predict import predict
+from histoflow.engine.step import Trainee
 from histoflow.evaluation.scores import score_all
-from histoflow.experiment import Experiment, higher_is_better
+from histoflow.experiment import Experiment, Training, higher_is_better
 from histoflow.registry import Registry
 from histoflow.seeds import Stream, derive
 from histoflow.watchdog import Watchdog
 
+Validate = Callable[[nn.Module], dict[str, float | None] | None]
+
 
 @dataclass(frozen=True)
 class Workshop:
-    """An experiment, its plugins and the facts of its data: builds each part on demand."""
+    """An experiment, its plugins, the facts of its data and the plan: builds each part on demand."""
 
     experiment: Experiment
     registry: Registry
     manifest: Manifest
     device: torch.device
+    plan: Plan
+    batch_size: int
 
     @property
     def info(self) -> DataInfo:
@@ -50,6 +62,8 @@ class Workshop:
     @property
     def loss(self) -> Loss[Any]:
         return self.registry.get(Loss, self.experiment.loss.name)
+
+    # ── The network, and what trains it ──
 
     def model(self, *, weights_follow: bool = False) -> nn.Module:
         """The network with its initial weights, which follow from the seed alone.
@@ -61,42 +75,93 @@ class Workshop:
         build = (weights_follow and architecture.skeleton) or architecture.build
         torch.manual_seed(derive(self.experiment.seed, Stream.INITIAL_WEIGHTS))
         outputs = self.loss.outputs(self.experiment.loss, self.info)
-        return build(choice, self.info, outputs).to(self.device)
+        model = build(choice, self.info, outputs).to(self.device)
+        last = torch.channels_last if self.plan.channels_last.value else torch.contiguous_format
+        return model.to(memory_format=last)
 
     def trainee(self, steps_per_epoch: int, *, weights_follow: bool = False) -> Trainee:
         experiment, model = self.experiment, self.model(weights_follow=weights_follow)
-        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimizer = self.registry.get(Optimizer, experiment.optimizer.name).build(
-            experiment.optimizer, trainable
-        )
+        rules = _rules(experiment.training)
+        optimizer = self._optimizer(model, rules)
         scheduler = self.registry.get(Scheduler, experiment.scheduler.name)
         span = Span(epochs=experiment.training.epochs, steps_per_epoch=steps_per_epoch)
-        return Trainee(
+        trainee = Trainee(
             model=model,
             loss=self.loss.build(experiment.loss, self.info).to(self.device),
             optimizer=optimizer,
             scheduler=scheduler.build(experiment.scheduler, optimizer, span),
             scheduler_every=scheduler.every,
+            average=_average(model, experiment.training),
+            scaler=torch.amp.GradScaler(self.device.type) if self.plan.precision.value == "fp16" else None,
+            freezing=groups.Freezing(model, rules) if rules else None,
         )
+        if self.plan.compile.value:
+            model.compile()
+        return trainee
 
-    def train_batches(self, store: PackedStore) -> TrainBatches:
-        augment = [self.registry.get(Transform, c.name).build(c) for c in self.experiment.augment]
+    def make_ready(self, trainee: Trainee) -> None:
+        """Let the optimizer be recorded, or not, as planned; once saved states have been put back."""
+        if self.plan.graphs.value:
+            trainee.recordable = make_recordable(trainee.optimizer, self.device)
+        else:
+            make_plain(trainee.optimizer)
+
+    def _optimizer(self, model: nn.Module, rules: list[groups.Rule]) -> TorchOptimizer:
+        grouped = groups.parameter_groups(model, rules)
+        component = self.registry.get(Optimizer, self.experiment.optimizer.name)
+        optimizer = component.build(self.experiment.optimizer, grouped)
+        groups.scale(optimizer, grouped)
+        return optimizer
+
+    # ── The data ──
+
+    def train_batches(self, store: PackedStore, rank: int = 0, ranks: int = 1) -> TrainBatches:
+        training = self.experiment.training
+        early, late, mix = self._augmentations()
         return TrainBatches(
             store.split("train"),
             self._pixels,
-            batch_size=self.experiment.training.batch_size,
+            batch_size=self.batch_size,
             seed=self.experiment.seed,
-            sampler=self.experiment.training.sampler,
-            share=self.experiment.training.share,
-            augment=cast("Sequence[Augment]", augment),
+            sampler=training.sampler,
+            share=training.share,
+            drop_last=training.drop_last,
+            early=early,
+            augment=late,
+            mix=mix,
+            side=partial(side_of, training, min(self.manifest.size)),
+            residence=self.plan.data.value,
+            rank=rank,
+            ranks=ranks,
         )
 
+    def _augmentations(self) -> tuple[list[Augment], list[Augment], Mix | None]:
+        """Those that go before the conversion to floats, those after it, and the one that mixes images."""
+        early: list[Augment] = []
+        late: list[Augment] = []
+        mix: Mix | None = None
+        for choice in self.experiment.augment:
+            transform = self.registry.get(Transform, choice.name)
+            built = cast("Any", transform.build(choice))
+            if transform.stage == "mix":
+                mix = built
+            elif transform.takes_bytes and not late:
+                early.append(built)
+            else:
+                late.append(built)
+        return early, late, mix
+
     def eval_batches(self, split: SplitReader, parts: int = 1) -> EvalBatches:
-        return EvalBatches(split, self._pixels, max(1, self.experiment.training.batch_size // parts))
+        # Without a gradient to come, a GPU holds many more images.
+        larger = 4 if self.device.type == "cuda" and parts == 1 else 1
+        size = max(1, larger * self.batch_size // parts)
+        return EvalBatches(split, self._pixels, size, residence=self.plan.data.value)
 
     @property
     def _pixels(self) -> Pixels:
         return Pixels(self.manifest.mean, self.manifest.std, self.device)
+
+    # ── Figures ──
 
     @property
     def metrics(self) -> dict[str, tuple[Metric[Any], Any]]:
@@ -107,19 +172,21 @@ class Workshop:
         batches = self.eval_batches(store.split("val"), parts)
 
         def validate(model: nn.Module) -> dict[str, float | None] | None:
-            outputs, labels = predict(model, watchdog.watched(_until_asked(batches)))
-            if stopping.asked():
-                return None
-            if not outputs.isfinite().all():
-                return {"val_loss": math.nan}
-            losses = loss(outputs.to(self.device), labels.to(self.device))
-            scores = score_all(self.metrics, self.probabilities(outputs), labels.numpy())
-            return {
-                "val_loss": float(losses.double().mean()),
-                **{f"val_{name}": score.value for name, score in scores.items()},
-            }
+            found = predict(model, watchdog.watched(_until_asked(batches)), self.plan.dtype)
+            return None if stopping.asked() else self.figures(found.outputs, found.labels, loss)
 
         return validate
+
+    def figures(self, outputs: Tensor, labels: Tensor, loss: nn.Module) -> dict[str, float | None]:
+        """val_loss and every metric of these outputs."""
+        if not outputs.isfinite().all():
+            return {"val_loss": math.nan}
+        losses = loss(outputs.to(self.device), labels.to(self.device))
+        scores = score_all(self.metrics, self.probabilities(outputs), labels.numpy())
+        return {
+            "val_loss": float(losses.double().mean()),
+            **{f"val_{name}": score.value for name, score in scores.items()},
+        }
 
     def probabilities(self, outputs: Tensor) -> NDArray[np.float64]:
         """Images × classes, from the network's raw outputs."""
@@ -129,6 +196,35 @@ class Workshop:
     def higher_is_better(self) -> bool:
         """Which way the monitored figure should go."""
         return higher_is_better(self.experiment.training.monitor, self.registry)
+
+    def monitored(self, values: Values) -> float | None:
+        """The monitored figure, turned so that smaller is better."""
+        value = values[self.experiment.training.monitor]
+        return value if value is None or not self.higher_is_better() else -value
+
+
+def side_of(training: Training, full: int, epoch: int) -> int | None:
+    """The images' shorter side in this epoch; None where it is the full one.
+
+    It grows in steps of eight pixels: a network's halvings of them stay whole.
+    """
+    last = math.ceil(training.full_side_from * training.epochs)
+    if training.start_side is None or epoch > last:
+        return None
+    grown = training.start_side + (full - training.start_side) * (epoch - 1) / last
+    side = max(training.start_side, int(grown) // 8 * 8)
+    return side if side < full else None
+
+
+def _rules(training: Training) -> list[groups.Rule]:
+    return [groups.Rule(**group.model_dump()) for group in training.groups]
+
+
+def _average(model: nn.Module, training: Training) -> Average | None:
+    if training.average == "none":
+        return None
+    begin = int(training.average_from * training.epochs)
+    return Average(model, training.average, decay=training.average_decay, begin=begin)
 
 
 def _until_asked(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -14,7 +14,8 @@ def small_experiment(**changes: Any) -> Experiment:
         "dataset": {"name": "tissue", "classes": 2, "size": 32, "images": 180, "slides": 15},
         "augment": ["flips", {"name": "color_jitter", "strength": 0.1}],
         "architecture": {"name": "cnn", "widths": [8, 16], "dropout": 0.1},
-        "training": {"epochs": 3, "batch_size": 32, "device": "cpu"},
+        "training": {"epochs": 3, "batch_size": 32},
+        "compute": {"device": "cpu"},
         "metrics": ["accuracy", "roc_auc"],
         "seed": 7,
     }

@@ -101,11 +101,11 @@ def test_all_mistakes_are_told_at_once_each_with_its_place() -> None:
         ({"optimizer": {"name": "adam", "lr": -1}}, "optimizer.lr", "must be greater than 0. Got -1."),
         ({"training": {"epocs": 1}}, "training.epocs", "Did you mean 'epochs'?"),
         ({"epochs": 3}, "epochs", "'epochs' is not a parameter; there are name, dataset,"),
-        ({"augment": ["resize"]}, "augment.0", "must be one of color_jitter, flips,"),
+        ({"augment": ["resize"]}, "augment.0", "must be one of blur, color_jitter,"),
         ({"metrics": "accuracy"}, "metrics", "must be a list. Got 'accuracy'."),
         ({"split": {"val": 0.5, "test": 0.5}}, "split", "val + test must be below 1. Got 1."),
         ({"loss": {"name": "focal", "class_weights": "even"}}, "loss.class_weights", "must be 'balanced' or"),
-        ({"training": {"device": "tpu"}}, "training.device", "Got 'tpu'."),
+        ({"compute": {"device": "tpu"}}, "compute.device", "Got 'tpu'."),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_with_what_is_allowed_and_what_was_given(
@@ -142,6 +142,22 @@ def test_a_mistake_is_told_with_what_is_allowed_and_what_was_given(
         ),
         ({"loss": {"name": "focal", "class_weights": [1, 2]}}, "loss", "9"),
         ({"dataset": {"name": "medmnist", "subset": "chestmnist"}}, "dataset.subset", "several labels each"),
+        (
+            {"training": {"batch_size": 8, "accumulate": 9}},
+            "training.accumulate",
+            "must be at most training.batch_size, which is 8. Got 9.",
+        ),
+        (
+            {"training": {"start_side": 64}},
+            "training.start_side",
+            "below 64, the images' shorter side. Got 64. Leave it out",
+        ),
+        (
+            {"training": {"start_side": 16}, "architecture": "cnn5"},
+            "training.start_side",
+            "must be at least 32, the least that 'cnn5' takes",
+        ),
+        ({"augment": ["mixup", "cutmix"]}, "augment.1", "'mixup' mixes images already"),
     ],
 )
 def test_fields_that_contradict_each_other_are_refused(
@@ -168,10 +184,14 @@ def test_a_wrong_data_set_hides_no_other_mistake() -> None:
         ({"seed": "x"}, "seed: must be a whole number. Got 'x'."),
         ({"seed": -1}, "seed: must be 0 or more. Got -1."),
         ({"training": {"epochs": True}}, "training.epochs: must be a whole number. Got True."),
-        ({"training": {"batch_size": "32"}}, "training.batch_size: must be a whole number. Got '32'."),
+        ({"training": {"batch_size": "32"}}, "training.batch_size: must be a whole number or 'auto'. Got '32'."),
         ({"training": {"epochs": 1.5}}, "training.epochs: must be a whole number. Got 1.5."),
         ({"training": 3}, "training: must be a mapping. Got 3."),
-        ({"training": {"sampler": "random"}}, "must be 'shuffle' or 'balanced'. Got 'random'."),
+        ({"training": {"sampler": "random"}}, "must be 'shuffle', 'balanced' or 'weighted'. Got 'random'."),
+        ({"training": {"groups": [{"match": "base.*", "lr": 0}]}}, "training.groups.0.lr: must be greater than 0"),
+        ({"compute": {"precision": "bf8"}}, "must be 'auto', 'fp32', 'tf32', 'bf16' or 'fp16'. Got 'bf8'."),
+        ({"compute": {"graphs": True}}, "must be 'auto', 'on' or 'off'. Got True."),
+        ({"compute": {"memory_share": 1}}, "must be 0.95 or less. Got 1."),
         ({"training": {"monitor": 3}}, "training.monitor: must be text. Got 3."),
         ({"augment": ["flips", 3]}, "augment.1: must be the name of one of the transforms"),
         ({"optimizer": {"name": "adam", "lr": None}}, "must be a number. Got None."),

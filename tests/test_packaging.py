@@ -81,7 +81,7 @@ assert plugins().failures == (), plugins().failures
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert "console_scripts histoflow" in lines
-    assert sum(line.startswith("histoflow ") for line in lines) == 12
+    assert sum(line.startswith("histoflow ") for line in lines) == 17
 
 
 def readme_plugin() -> str:

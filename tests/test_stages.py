@@ -15,6 +15,7 @@ from torch import Tensor
 from histoflow import home as homes
 from histoflow import stages
 from histoflow.engine import checkpoint
+from histoflow.engine.batch import Batch
 from histoflow.errors import (
     CheckpointError,
     DataError,
@@ -119,21 +120,22 @@ def _stop_after(patch: pytest.MonkeyPatch, saves: int) -> None:
     """Interrupt as Ctrl-C would, in the moment after a checkpoint was written."""
     from histoflow import training
 
-    save = checkpoint.save
+    write = checkpoint.Writer.write
     calls = []
 
-    def save_then_stop(*arguments: object, **named: object) -> None:
-        save(*arguments, **named)  # type: ignore[arg-type]
+    def write_then_stop(writer: checkpoint.Writer, saved: checkpoint.Snapshot, *, best: bool) -> None:
+        write(writer, saved, best=best)
+        writer.wait()
         calls.append(1)
         if len(calls) == saves:
             raise KeyboardInterrupt
 
-    patch.setattr(training.checkpoint, "save", save_then_stop)
+    patch.setattr(training.checkpoint.Writer, "write", write_then_stop)
 
 
 def test_patience_ends_training_and_the_best_epoch_is_kept() -> None:
     experiment = small_experiment(
-        training={"epochs": 30, "patience": 2, "batch_size": 64, "device": "cpu"},
+        training={"epochs": 30, "patience": 2, "batch_size": 64},
         optimizer={"name": "sgd", "lr": 1.0, "momentum": 0.9},
     )
     run, packed = prepared(experiment)
@@ -286,18 +288,18 @@ def test_packed_data_that_are_gone_are_told_with_the_way_to_get_them_back() -> N
 
 
 def test_a_loss_that_explodes_in_validation_is_told_as_diverged(monkeypatch: pytest.MonkeyPatch) -> None:
-    from histoflow.engine import fit as engine
+    from histoflow.engine import step as engine
 
     experiment = small_experiment()
     run, packed = prepared(experiment)
-    step = engine._train_step
+    take = engine.Step.take
 
-    def explode(trainee: engine.Trainee, images: Tensor, labels: Tensor, parts: int) -> Tensor:
-        total = step(trainee, images, labels, parts)
-        trainee.model[-1].weight.data.fill_(float("nan"))  # type: ignore[index, union-attr]
-        return total.nan_to_num(1.0)
+    def explode(step: engine.Step, batch: Batch) -> Tensor:
+        mean = take(step, batch)
+        step._trainee.model[-1].weight.data.fill_(float("nan"))  # type: ignore[index, union-attr]
+        return mean.nan_to_num(1.0)
 
-    monkeypatch.setattr(engine, "_train_step", explode)
+    monkeypatch.setattr(engine.Step, "take", explode)
     with pytest.raises(DivergedError, match=r"val_loss of epoch 1 is nan\..*Lower optimizer\.lr"):
         stages.train(experiment, packed, run)
     assert run.history() == []

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -295,6 +296,86 @@ def _only_colour(augment: Callable[..., Any]) -> Callable[..., Any]:
 )
 def test_breaches_of_augmentations(augment: Callable[..., Any], words: str) -> None:
     refuses(augmentation(augment), words)
+
+
+MOVE = replace(DIM, build=lambda params: _moved, takes_bytes=True)
+
+
+def _moved(images: Tensor, generator: torch.Generator) -> Tensor:
+    chosen = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
+    return torch.where(chosen, images.roll(1, dims=3), images)
+
+
+def test_what_moves_whole_pixels_may_take_bytes() -> None:
+    check_component(MOVE)
+
+
+@pytest.mark.parametrize(
+    ("augment", "words"),
+    [
+        (lambda images, generator: images * _amounts(images, generator), "must return uint8 of shape"),
+        (
+            lambda images, generator: (images * _amounts(images, generator)).to(images.dtype),
+            "something else of bytes than of the same pixels",
+        ),
+    ],
+)
+def test_breaches_of_what_takes_bytes(augment: Callable[..., Any], words: str) -> None:
+    refuses(replace(augmentation(augment), takes_bytes=True), words)
+
+
+def test_only_an_augmentation_takes_bytes() -> None:
+    refuses(replace(MOVE, stage="mix"), "for the stage 'augment' alone. Got the stage 'mix'")
+
+
+def mixing(mix: Callable[..., Any]) -> Transform[Params]:
+    return Transform(name="blend", summary="Two in one", params=Params, stage="mix", build=lambda params: mix)
+
+
+def _blended(
+    images: Tensor, generator: torch.Generator, *, own: Any = None, partners: Any = None, shares: Any = None
+) -> Any:
+    """A sound mix, of which each part may be replaced by an unsound one."""
+    drawn = torch.rand(len(images), generator=generator)
+    weights = drawn.view(-1, 1, 1, 1)
+    mixed = weights * images + (1 - weights) * images.flip(0)
+    return (
+        own(mixed) if own else mixed,
+        partners(images) if partners else torch.arange(len(images)).flip(0),
+        shares(drawn) if shares else drawn,
+    )
+
+
+def test_a_sound_mix_passes() -> None:
+    check_component(mixing(_blended))
+
+
+@pytest.mark.parametrize(
+    ("mix", "words"),
+    [
+        (lambda images, generator: _blended(images, generator)[0], "three tensors. Got Tensor"),
+        (partial(_blended, own=lambda mixed: mixed[:, :1]), "must return torch.float32 of shape"),
+        (partial(_blended, own=lambda mixed: mixed + 1), "within 0 to 1"),
+        (partial(_blended, partners=lambda images: torch.zeros(len(images))), "partners of torch.int64"),
+        (
+            partial(_blended, partners=lambda images: torch.arange(len(images)) + 1),
+            "partners from 0 to 5, the images of the batch",
+        ),
+        (partial(_blended, shares=lambda drawn: drawn.mean()), r"shares of floats of shape \(6,\)"),
+        (partial(_blended, shares=lambda drawn: drawn + 1), "shares from 0 to 1. Got 1"),
+        (partial(_blended, shares=lambda drawn: drawn / 0 * 0), "shares from 0 to 1. Got nan"),
+        (partial(_blended, shares=torch.ones_like), "all is its own"),
+        (
+            lambda images, generator: _blended(images, torch.Generator().manual_seed(0)),
+            "the same whatever the generator",
+        ),
+        (lambda images, generator: _blended(images, None), "global generator of torch"),
+        (lambda images, generator: _blended(images.mul_(0.5), generator), "changes the batch"),
+        (lambda images: images, "raised TypeError"),
+    ],
+)
+def test_breaches_of_mixing(mix: Callable[..., Any], words: str) -> None:
+    refuses(mixing(mix), words)
 
 
 def preprocessing(step: Callable[..., Any]) -> Transform[Params]:
@@ -617,6 +698,27 @@ def _walks_twice(params: Params, parameters: Any) -> torch.optim.Optimizer:
     return torch.optim.SGD([{"params": held}, {"params": list(parameters), "lr": 0.1}], lr=0.1)
 
 
+def _joins(params: Params, parameters: Any) -> torch.optim.Optimizer:
+    given = list(parameters)
+    flat = [p for item in given for p in (item["params"] if isinstance(item, dict) else [item])]
+    return torch.optim.SGD(flat, lr=0.01)
+
+
+class Stubborn(torch.optim.SGD):
+    """Keeps to the learning rate that it began with."""
+
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters, lr=0.01)
+
+    def step(self, closure: Any = None) -> None:
+        rates = [group["lr"] for group in self.param_groups]
+        for group in self.param_groups:
+            group["lr"] = 0.01
+        super().step()
+        for group, rate in zip(self.param_groups, rates, strict=True):
+            group["lr"] = rate
+
+
 def test_a_sound_optimizer_passes() -> None:
     check_component(optimizer(lambda params, parameters: torch.optim.RMSprop(parameters, lr=0.01)))
 
@@ -632,6 +734,12 @@ def test_a_sound_optimizer_passes() -> None:
         (lambda params, parameters: Forgetful(parameters), "goes another way after its state was restored"),
         (lambda params, parameters: torch.optim.LBFGS(parameters), "taking steps raised TypeError"),
         (lambda params, parameters: list(parameters), "must return a torch.optim.Optimizer"),
+        (
+            lambda params, parameters: torch.optim.SGD([{"params": list(parameters)}], lr=0.01),
+            "build with parameter groups raised TypeError",
+        ),
+        (_joins, "must keep parameter groups apart"),
+        (lambda params, parameters: Stubborn(parameters), "in the same way at half the learning rate"),
     ],
 )
 def test_breaches_of_optimizers(build: Callable[[Any, Any], Any], words: str) -> None:
@@ -664,9 +772,30 @@ class Counting(lr_scheduler.LRScheduler):
         return {"last_epoch": self.last_epoch}
 
 
+class Replacing(lr_scheduler.ExponentialLR):
+    """Sets the learning rates by itself, and as numbers."""
+
+    def step(self, epoch: Any = None) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = float(group["lr"]) * self.gamma
+
+
 @pytest.mark.parametrize("every", ["epoch", "step"])
 def test_a_sound_scheduler_passes(every: Any) -> None:
     check_component(scheduler(lambda params, running, span: lr_scheduler.ExponentialLR(running, 0.9), every))
+
+
+def test_a_sound_scheduler_of_the_validation_passes() -> None:
+    check_component(
+        scheduler(
+            lambda params, running, span: lr_scheduler.ReduceLROnPlateau(running, patience=0), "validation"
+        )
+    )
+
+
+def test_a_scheduler_is_stepped_at_a_known_time() -> None:
+    plan = scheduler(lambda params, running, span: lr_scheduler.ExponentialLR(running, 0.9), "batch")
+    refuses(plan, "every must be one of step, epoch, validation. Got 'batch'")
 
 
 @pytest.mark.parametrize(
@@ -686,6 +815,7 @@ def test_a_sound_scheduler_passes(every: Any) -> None:
         ),
         (lambda params, running, span: lr_scheduler.LambdaLR(running, lambda step: 1 - step), "negative"),
         (lambda params, running, span: Counting(running), "after a restart"),
+        (lambda params, running, span: Replacing(running, 0.9), "Fill the tensor in place"),
         (lambda params, running, span: None, "must return an LRScheduler. Got None"),
     ],
 )

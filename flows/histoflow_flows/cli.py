@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -92,6 +93,9 @@ def train(
     resume: Annotated[
         str | None, typer.Option(metavar="RUN", help="Go on with this run: its id, part of it, or 'latest'.")
     ] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Measure where the time of the first epoch goes.")
+    ] = False,
 ) -> None:
     """Fetch, preprocess, train, evaluate and report, as one flow."""
     if (source is None) == (resume is None):
@@ -109,19 +113,21 @@ def train(
             raise UserError(
                 "A run is resumed as it was begun: --resume takes no --set. Start a new run instead."
             )
-        _train(experiment_of(run), run.id)
+        _train(experiment_of(run), run.id, profile)
     else:
         experiment = load(str(source), overrides or ())
-        _train(experiment, runs.new_id(experiment.name))
+        _train(experiment, runs.new_id(experiment.name), profile)
 
 
-def _train(experiment: Experiment, run_id: str) -> None:
+def _train(experiment: Experiment, run_id: str, profile: bool) -> None:
     display.out.print(f"Run [bold]{run_id}[/]", highlight=False)
     with interruptible(f"To go on: histoflow train --resume {run_id}"), _flow_environment():
         from histoflow_flows.train import train_flow
 
-        folder = train_flow(experiment, run_id)
+        folder = train_flow(experiment, run_id, profile)
     _show_result(Run(folder))
+    if profile:
+        _show_profile(folder / "profile")
 
 
 @app.command()
@@ -152,7 +158,7 @@ def _flow_environment() -> Iterator[None]:
     prefect_setup.prepare(_debug)
     with display.out.status("Starting Prefect…"):
         prefect_setup.start_in_process_server()
-    with display.RichListener().showing() as listener, progress.listening(listener):
+    with display.showing() as listener, progress.listening(listener):
         yield
 
 
@@ -169,6 +175,13 @@ def _show_result(run: Run) -> None:
     report = run.folder / "report.html"
     if report.is_file():
         display.out.print(f"Report: {report}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _show_profile(folder: Path) -> None:
+    summary = folder / "summary.txt"
+    if summary.is_file():  # a run that was trained already has nothing to measure
+        display.out.print(f"\n{summary.read_text(encoding='utf-8')}", markup=False, highlight=False)
+        display.out.print(f"Trace: {folder / 'trace.json'}", soft_wrap=True, markup=False, highlight=False)
 
 
 # ── Looking ─────────────────────────────────────────────────────────────────────────────────────

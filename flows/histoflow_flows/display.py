@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -16,40 +16,110 @@ from rich.progress import (
     SpinnerColumn,
     Task,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from histoflow.components import Params
-from histoflow.progress import Advance
+from histoflow.progress import Advance, Figures, Listener, LogListener, rate
 
 out = Console()
 err = Console(stderr=True)
+
+_RECENT = 10.0
+"""Seconds over which a speed is told."""
+_INDENT, _BETWEEN = "  ", " · "
+
+
+@contextmanager
+def showing(console: Console = out) -> Iterator[Listener]:
+    """Whoever shows progress here: bars where they can be drawn, else plain lines."""
+    if console.is_interactive:
+        with RichListener(console).showing() as bars:
+            yield bars
+    else:
+        yield PlainListener(console)
+
+
+class PlainListener(LogListener):
+    """Prints lines, few of them, for pipes, for the logs of others, for terminals that draw nothing."""
+
+    def __init__(self, console: Console = out) -> None:
+        super().__init__(worth_telling=30.0)
+        self._console = console
+
+    def say(self, message: str) -> None:
+        self._console.print(Text(message), soft_wrap=True)
+
+
+class _Amount(MofNCompleteColumn):
+    def render(self, task: Task) -> Text:
+        total = f"/{task.total:,.0f}" if task.total else ""
+        return Text(f"{task.completed:,.0f}{total}", style="progress.download")
 
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f} {task.fields['unit']}/s" if speed else "", style="dim")
+        return Text(rate(speed, task.fields["unit"]) if speed else "", style="dim")
+
+
+class _TimeLeft(TimeRemainingColumn):
+    def render(self, task: Task) -> Text:
+        return super().render(task).append(" left", style="dim") if task.time_remaining else Text()
+
+
+def _unbroken() -> Column:
+    return Column(no_wrap=True)
+
+
+class _Bars(Progress):
+    """Bars, and under them the figures of the work."""
+
+    figures: Figures | None = None
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        if self.figures:
+            yield _Lines(self.figures)
+
+
+class _Lines:
+    """Figures in as few lines as hold them, none broken in two."""
+
+    def __init__(self, figures: Figures) -> None:
+        self._figures = [
+            Text.assemble((f"{name} ", "dim"), value, no_wrap=True) for name, value in figures.items()
+        ]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        line = Text(_INDENT)
+        for figure in self._figures:
+            if len(line) > len(_INDENT) and len(line) + len(_BETWEEN) + len(figure) > options.max_width:
+                yield line
+                line = Text(_INDENT)
+            line.append_text(Text(_BETWEEN, style="dim") if len(line) > len(_INDENT) else Text())
+            line.append_text(figure)
+        yield line
 
 
 class RichListener:
-    """Draws a bar for each piece of work under way, and prints lines above the bars."""
+    """Draws a bar for each piece of work under way with its figures, and prints lines above the bars."""
 
     def __init__(self, console: Console = out) -> None:
         self._console = console
-        self._bars = Progress(
+        self._bars = _Bars(
             SpinnerColumn(finished_text="[green]✓"),
             TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            _Rate(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            BarColumn(bar_width=None),
+            _Amount(table_column=_unbroken()),
+            _Rate(table_column=_unbroken()),
+            _TimeLeft(table_column=_unbroken()),
             console=console,
             transient=True,
+            expand=True,
+            speed_estimate_period=_RECENT,
         )
 
     @contextmanager
@@ -64,6 +134,9 @@ class RichListener:
             yield lambda amount=1: self._bars.advance(bar, amount)
         finally:
             self._bars.remove_task(bar)
+
+    def tell(self, figures: Figures) -> None:
+        self._bars.figures = figures
 
     def say(self, message: str) -> None:
         self._console.print(Text(message))

@@ -49,8 +49,8 @@ def preprocess(experiment: Experiment, raw: stages.RawData) -> stages.Packed:
 @task(
     task_run_name="train {experiment.architecture.name} on {experiment.dataset.name}", cache_policy=NO_CACHE
 )
-def train(experiment: Experiment, packed: stages.Packed, run: Run) -> stages.Trained:
-    epochs = stages.training(experiment, packed, run)
+def train(experiment: Experiment, packed: stages.Packed, run: Run, profile: bool = False) -> stages.Trained:
+    epochs = stages.training(experiment, packed, run, profile=profile)
     with evidence.of_training(experiment, run) as shown, closing(epochs):
         for _ in epochs:
             shown.epoch()

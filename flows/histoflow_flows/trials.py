@@ -19,7 +19,7 @@ from prefect.task_runners import TaskRunner
 
 from histoflow import progress, stages
 from histoflow.errors import HistoflowError, Stopped
-from histoflow.progress import Advance, Listener
+from histoflow.progress import Advance, Figures, Listener
 from histoflow.tuning.trial import Outcome, TrialOrder, outcome_of, train_trial
 from histoflow.tuning.tuner import Tuner
 from histoflow_flows.tasks import may_pass_with_time
@@ -42,6 +42,9 @@ class _TrialListener:
 
     def track(self, title: str, total: int | None, unit: str) -> AbstractContextManager[Advance]:
         return self._outer.track(f"{self._name}: {title}", total, unit)
+
+    def tell(self, figures: Figures) -> None:
+        """A bar for each of many trials is enough to look at."""
 
     def say(self, message: str) -> None:
         self._log("%s: %s", self._name, message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -88,6 +89,7 @@ class _SplitWriter:
     labels: list[int] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
     groups: list[str | None] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
     hashes: list[str] = field(default_factory=list)
     shards: list[int] = field(default_factory=list)
     histogram: NDArray[np.int64] | None = None
@@ -97,6 +99,7 @@ class _SplitWriter:
         self.labels.append(row.label)
         self.sources.append(row.source)
         self.groups.append(row.group)
+        self.weights.append(row.weight)
         self.hashes.append(image_hash)
         self._waiting.append(image)
         if len(self._waiting) == self.shard_images:
@@ -119,6 +122,8 @@ class _SplitWriter:
         _save(self.folder / "sources.npy", np.asarray(self.sources, np.str_))
         if grouped:
             _save(self.folder / "groups.npy", np.asarray(self.groups, np.str_))
+        if len(set(self.weights)) > 1:
+            _save(self.folder / "weights.npy", np.asarray(self.weights, np.float64))
         return SplitFacts(
             images=len(self.labels),
             counts=tuple(np.bincount(self.labels, minlength=self.classes).tolist()),
@@ -284,6 +289,7 @@ def _refuse_contradictions(facts: Facts, samples: Samples) -> None:
             f"The label of {strange.source} must be 0 to {len(samples.classes) - 1}. Got {strange.label}."
         )
     _refuse_half_grouped(rows)
+    _refuse_strange_weights(rows)
     found: dict[str, Any] = {
         "classes": samples.classes,
         "task": task_of(samples.classes),
@@ -306,6 +312,15 @@ def _refuse_half_grouped(rows: Sequence[Row]) -> None:
         raise DataError(
             f"Either every image has a group or none has. {len(without)} of {len(rows)} have none, "
             f"such as {', '.join(without[:3])}. Give them one each, or leave groups out."
+        )
+
+
+def _refuse_strange_weights(rows: Sequence[Row]) -> None:
+    strange = next((row for row in rows if not (math.isfinite(row.weight) and row.weight > 0)), None)
+    if strange is not None:
+        raise DataError(
+            f"The weight of {strange.source} must be a finite number above 0. Got {strange.weight}. "
+            f"Leave the image out if it shall never be drawn."
         )
 
 

@@ -1,19 +1,23 @@
 """Checkpoints: weights as safetensors, optimizer state without pickled objects, the rest as JSON.
 
-    checkpoints/epoch-0007/weights.safetensors   the model
+    checkpoints/epoch-0007/weights.safetensors   the model: where weights are averaged, the averaged one
+    checkpoints/epoch-0007/trained.safetensors   there, the model that training goes on with
     checkpoints/epoch-0007/optimizer.pt          optimizer and scheduler, read with weights_only=True
-    checkpoints/epoch-0007/meta.json             position, history, hashes of the two files
+    checkpoints/epoch-0007/meta.json             position, history, hashes of the other files
     checkpoints/epoch-0008-step-000120/…         the same, in the middle of an epoch
     checkpoints/index.json                       which folders are last and best, and their hashes
 
 A checkpoint's folder is complete before the index names it, and the index is one file that is replaced
 whole, so a process killed at any moment leaves the last and the best of one and the same moment.
+
+Training waits only while its state is copied in memory; a thread writes the copy.
 """
 
 from __future__ import annotations
 
 import io
 import shutil
+import threading
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,12 +31,14 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from histoflow import files
-from histoflow.engine.fit import Position, Trainee
+from histoflow.engine.fit import Position
+from histoflow.engine.step import Trainee
 from histoflow.errors import CheckpointError
 
 SCHEMA = 1
 Which = Literal["last", "best"]
-_WEIGHTS, _OPTIMIZER, _META = "weights.safetensors", "optimizer.pt", "meta.json"
+_WEIGHTS, _TRAINED = "weights.safetensors", "trained.safetensors"
+_OPTIMIZER, _META = "optimizer.pt", "meta.json"
 _INDEX = "index.json"
 
 
@@ -52,17 +58,33 @@ class Checkpoint:
     """SHA-256 of the weights file: the name by which results refer to this very model."""
 
 
-def save(
-    root: Path,
-    trainee: Trainee,
-    history: Iterable[Mapping[str, Any]],
-    position: Position,
-    *,
-    best: bool,
-    parts: int = 1,
-) -> None:
-    """Write the state at this position; make it last, and best if it is."""
-    folder = root / _folder_name(position)
+@dataclass(frozen=True)
+class Snapshot:
+    """A consistent copy of all that training changes, in memory of its own."""
+
+    weights: Mapping[str, Mapping[str, Tensor]]
+    """By the name of their file."""
+    states: Mapping[str, Any]
+    """Of the optimizer and whatever else has one."""
+    history: tuple[Mapping[str, Any], ...]
+    position: Position
+    parts: int
+
+
+def snapshot(
+    trainee: Trainee, history: Iterable[Mapping[str, Any]], position: Position, parts: int = 1
+) -> Snapshot:
+    """Copy the state at this position."""
+    weights = {_WEIGHTS: _own_memory(trainee.kept.state_dict())}
+    if trainee.kept is not trainee.model:
+        weights[_TRAINED] = _own_memory(trainee.model.state_dict())
+    states = {name: _copied(part.state_dict()) for name, part in _with_state(trainee).items()}
+    return Snapshot(weights, states, tuple(dict(entry) for entry in history), position, parts)
+
+
+def write(root: Path, saved: Snapshot, *, best: bool) -> None:
+    """Write a snapshot; make it last, and best if it is."""
+    folder = root / _folder_name(saved.position)
     former = _read_index(root)
     if not best and former.get("last", {}).get("folder") == folder.name:
         return  # this very state is the last one already
@@ -70,21 +92,55 @@ def save(
         shutil.rmtree(folder)
     with files.atomic_folder(folder) as temporary:
         # Written by Python itself, which tells a full disk as an OSError; the libraries' own writers do not.
-        (temporary / _WEIGHTS).write_bytes(safetensors_bytes(_own_memory(trainee.model.state_dict())))
-        (temporary / _OPTIMIZER).write_bytes(_optimizer_bytes(trainee))
-        hashes = {name: files.digest_of_file(temporary / name) for name in (_WEIGHTS, _OPTIMIZER)}
+        for name, tensors in saved.weights.items():
+            (temporary / name).write_bytes(safetensors_bytes(dict(tensors)))
+        (temporary / _OPTIMIZER).write_bytes(_torch_bytes(saved.states))
+        names = (*saved.weights, _OPTIMIZER)
         meta = {
             "schema": SCHEMA,
-            "position": asdict(position),
-            "parts": parts,
-            "history": list(history),
-            "files": hashes,
+            "position": asdict(saved.position),
+            "parts": saved.parts,
+            "history": list(saved.history),
+            "files": {name: files.digest_of_file(temporary / name) for name in names},
         }
         files.write_json(temporary / _META, meta)
     entry = {"folder": folder.name, "sha256": files.digest_of_file(folder / _META)}
     index = {**former, "last": entry, **({"best": entry} if best else {})}
     files.write_json(root / _INDEX, index)
     _prune(root, kept={entry["folder"] for entry in index.values()})
+
+
+class Writer:
+    """Writes snapshots in a thread, one after the other; an error of one comes up with the next call."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def write(self, saved: Snapshot, *, best: bool) -> None:
+        self.wait()
+        self._thread = threading.Thread(target=self._write, args=(saved, best), name="checkpoint")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Return once all that was handed in lies on the disk."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def _write(self, saved: Snapshot, best: bool) -> None:
+        try:
+            write(self._root, saved, best=best)
+        except BaseException as error:  # whoever trains must hear of it
+            self._error = error
 
 
 def _folder_name(position: Position) -> str:
@@ -116,7 +172,10 @@ def find(root: Path, which: Which) -> Checkpoint | None:
 
 def load_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
     """Put the saved weights into the model, which must have the very same tensors."""
-    path = checkpoint.folder / _WEIGHTS
+    _load(checkpoint.folder / _WEIGHTS, model)
+
+
+def _load(path: Path, model: nn.Module) -> None:
     try:
         weights = load_file(path)
     except SafetensorError as error:
@@ -127,29 +186,56 @@ def load_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
 
 def load_training(checkpoint: Checkpoint, trainee: Trainee, device: torch.device) -> None:
     """Put back all that training changes."""
-    load_weights(checkpoint, trainee.model)
+    averaged = (checkpoint.folder / _TRAINED).is_file()
+    _load(checkpoint.folder / (_TRAINED if averaged else _WEIGHTS), trainee.model)
+    if averaged and trainee.average:
+        load_weights(checkpoint, trainee.average.model)
     path = checkpoint.folder / _OPTIMIZER
     try:
         states = torch.load(path, map_location=device, weights_only=True)
     except UnpicklingError as error:
         raise CheckpointError(f"{path} holds what is not plain data, and is not loaded: {error}") from error
     try:
-        trainee.optimizer.load_state_dict(states["optimizer"])
-        trainee.scheduler.load_state_dict(states["scheduler"])
+        for name, part in _with_state(trainee).items():
+            part.load_state_dict(states[name])
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"The optimizer state in {checkpoint.folder} does not fit: {error}.") from error
 
 
-def _optimizer_bytes(trainee: Trainee) -> bytes:
+def _with_state(trainee: Trainee) -> dict[str, Any]:
+    """What has a state beside the weights."""
+    parts = {
+        "optimizer": trainee.optimizer,
+        "scheduler": trainee.scheduler,
+        "average": trainee.average,
+        "scaler": trainee.scaler,
+    }
+    return {name: part for name, part in parts.items() if part is not None}
+
+
+def _torch_bytes(states: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()
-    states = {"optimizer": trainee.optimizer.state_dict(), "scheduler": trainee.scheduler.state_dict()}
     torch.save(states, buffer)
     return buffer.getvalue()
 
 
 def _own_memory(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     # safetensors refuses tensors that share memory or are not laid out in order.
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+    return {
+        name: tensor.detach().to("cpu", memory_format=torch.contiguous_format, copy=True)
+        for name, tensor in state.items()
+    }
+
+
+def _copied(state: Any) -> Any:
+    """The same state with tensors of its own; optimizers hand out those that they go on changing."""
+    if isinstance(state, Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        return {key: _copied(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(_copied(value) for value in state)
+    return state
 
 
 def _prune(root: Path, kept: Collection[str]) -> None:

@@ -1,10 +1,34 @@
-"""Which device to work on."""
+"""Which device to work on, and what it can do."""
 
 from __future__ import annotations
+
+import os
+from dataclasses import dataclass
 
 import torch
 
 from histoflow.errors import DeviceError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """A device, and the facts of it that decide how to compute on it."""
+
+    device: torch.device
+    name: str
+    memory: int
+    """Bytes in all: of the GPU, or of the host where the device is its CPU."""
+    host_memory: int
+    cores: int
+    """Those that this process may use."""
+    bf16: bool
+    """Whether the hardware itself computes in bf16; emulated, it is slower than fp32."""
+    fp16: bool
+    tf32: bool
+
+    @property
+    def is_gpu(self) -> bool:
+        return self.device.type == "cuda"
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -18,3 +42,58 @@ def choose_device(name: str = "auto") -> torch.device:
             f"Got '{name}'. Use auto or cpu."
         )
     return device
+
+
+def machine_of(device: torch.device) -> Machine:
+    """What this device is and can do."""
+    return _gpu(device) if device.type == "cuda" else _processor(device)
+
+
+def _gpu(device: torch.device) -> Machine:
+    facts = torch.cuda.get_device_properties(device)
+    ampere = facts.major >= 8
+    return Machine(
+        device=device,
+        name=facts.name,
+        memory=facts.total_memory,
+        host_memory=_host_memory(),
+        cores=cores(),
+        bf16=ampere,
+        fp16=facts.major >= 7,
+        tf32=ampere,
+    )
+
+
+def _processor(device: torch.device) -> Machine:
+    total = _host_memory()
+    return Machine(
+        device=device,
+        name=f"CPU with {cores()} cores",
+        memory=total,
+        host_memory=total,
+        cores=cores(),
+        bf16=_processor_has_bf16(),
+        fp16=False,
+        tf32=False,
+    )
+
+
+def _host_memory() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().total)
+
+
+def cores() -> int:
+    """Processor cores that this process may use.
+
+    A container or a batch system may leave it only some, and OMP_NUM_THREADS says what its user wants.
+    """
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return min(there, int(wanted)) if wanted.isdecimal() and int(wanted) else there
+
+
+def _processor_has_bf16() -> bool:
+    """Whether matrices are multiplied in bf16 by the processor's own tiles (AMX)."""
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())

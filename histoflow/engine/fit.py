@@ -11,39 +11,21 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, Protocol
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
+from histoflow.engine.graphs import Recorder, ResidentBatches
+from histoflow.engine.step import PLAIN, Batches, Manner, Step, Taken, Trainee, chance_of, take_steps
 from histoflow.errors import DivergedError
-from histoflow.seeds import Stream, derive
 
 Values = Mapping[str, float | None]
 Validate = Callable[[nn.Module], Values | None]
 """Figures of the model as it is; None if it was asked to end before they were found."""
-
-
-class Batches(Protocol):
-    """The training data: images and labels of each step of an epoch, on the model's device."""
-
-    def __len__(self) -> int: ...
-
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]: ...
-
-
-@dataclass
-class Trainee:
-    """All that training changes."""
-
-    model: nn.Module
-    loss: nn.Module
-    """Returns one loss per image."""
-    optimizer: Optimizer
-    scheduler: LRScheduler
-    scheduler_every: Literal["epoch", "step"] = "epoch"
+Monitor = Callable[[Values], float | None]
+"""The figure that a schedule may follow, turned so that smaller is better."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,26 +77,27 @@ def fit(
     epochs: int,
     start: Position = Position(),
     pause: Callable[[], bool] = lambda: False,
-    parts: int = 1,
+    manner: Manner = PLAIN,
+    monitor: Monitor = lambda values: values.get("val_loss"),
 ) -> Iterator[Epoch | Position]:
-    """Train, yielding after each epoch when model, optimizer and scheduler are as that epoch left them.
+    """Train, yielding after each epoch when everything is as that epoch left it.
 
     ``pause`` is asked after each step; where it says yes, the position is yielded, from which training
-    can start again. It is yielded as well when the validation was asked to end. In ``parts``, each
-    batch passes through the network one part after the other, which takes less memory.
+    can start again. It is yielded as well when the validation was asked to end.
     """
+    work = _work(trainee, batches, manner, seed)
     while start.epoch <= epochs:
         if start.lr is None:
             start = replace(start, lr=float(trainee.optimizer.param_groups[0]["lr"]))
-        done = yield from _train_epoch(trainee, batches, seed, start, pause, parts)
-        train_loss = done.loss / done.images if done.images else math.nan
+        done = yield from _train_epoch(trainee, batches, work, start, pause)
         begun = time.perf_counter()
-        while (values := validate(trainee.model)) is None:
+        while (values := validate(trainee.kept)) is None:
             yield done
         _refuse_divergence(f"the val_loss of epoch {done.epoch}", values.get("val_loss"))
+        _after_validation(trainee, monitor(values))
         yield Epoch(
             epoch=done.epoch,
-            train_loss=train_loss,
+            train_loss=done.loss / done.images if done.images else math.nan,
             values=values,
             lr=done.lr,
             seconds=done.seconds,
@@ -124,52 +107,84 @@ def fit(
         start = Position(epoch=done.epoch + 1)
 
 
+Work = Callable[[int, int], Iterator[Taken]]
+"""Takes the steps of an epoch from a first one on."""
+
+
+def _work(trainee: Trainee, batches: Batches, manner: Manner, seed: int) -> Work:
+    device = next(trainee.model.parameters()).device
+    step, reseed = Step(trainee, manner), chance_of(device)
+    if manner.graphs:
+        recorder = Recorder(step, cast("ResidentBatches", batches), device, reseed, manner.without_graphs)
+        return partial(recorder.take_steps, seed)
+    return lambda epoch, first_step: take_steps(step, batches, seed, epoch, first_step, reseed)
+
+
+def _after_validation(trainee: Trainee, figure: float | None) -> None:
+    if trainee.scheduler_every == "validation" and figure is not None:
+        trainee.scheduler.step(figure)  # type: ignore[arg-type]  # torch types the epoch number, which this is not
+
+
 class _Tally:
     """The losses since the last position. They stay on the device: reading one would wait for it."""
 
     def __init__(self, start: Position) -> None:
         self.position = start
         self._losses: list[Tensor] = []
-        self._images = 0
+        self._images: list[int] = []
         self._begin = time.perf_counter()
 
     def add(self, loss: Tensor, images: int) -> None:
         self._losses.append(loss)
-        self._images += images
+        self._images.append(images)
+
+    @property
+    def steps(self) -> int:
+        """Of the epoch that are done."""
+        return self.position.step + len(self._losses)
 
     def read(self) -> Position:
         """The position now; a loss that is not finite ends training."""
         losses = torch.stack(self._losses).tolist() if self._losses else []
         total, last = self.position.loss, self.position
-        for step, loss in enumerate(losses, start=last.step + 1):
+        for step, (loss, images) in enumerate(zip(losses, self._images, strict=True), start=last.step + 1):
             _refuse_divergence(f"the loss of epoch {last.epoch}, step {step},", loss)
-            total += loss
+            total += loss * images
         now = time.perf_counter()
         self.position = replace(
             last,
             step=last.step + len(losses),
             loss=total,
-            images=last.images + self._images,
+            images=last.images + sum(self._images),
             seconds=last.seconds + now - self._begin,
         )
-        self._losses, self._images, self._begin = [], 0, now
+        self._losses, self._images, self._begin = [], [], now
         return self.position
 
 
 def _train_epoch(
-    trainee: Trainee, batches: Batches, seed: int, start: Position, pause: Callable[[], bool], parts: int
+    trainee: Trainee, batches: Batches, work: Work, start: Position, pause: Callable[[], bool]
 ) -> Generator[Position, None, Position]:
     """Train the rest of the epoch; returns the position at its end."""
-    trainee.model.train()
-    tally = _Tally(start)
-    for step, (images, labels) in enumerate(batches.epoch(start.epoch, start.step), start=start.step):
-        _seed_chance(derive(seed, Stream.STEP, start.epoch, step), images.device)
-        tally.add(_train_step(trainee, images, labels, parts), len(labels))
-        if trainee.scheduler_every == "step" or step == len(batches) - 1:
+    trainee.prepare(start.epoch)
+    tally, each_step = _Tally(start), trainee.scheduler_every == "step"
+    for loss, images in work(start.epoch, start.step):
+        tally.add(loss, images)
+        if each_step:
             trainee.scheduler.step()
+        if tally.steps == len(batches):
+            _at_the_end(trainee, start.epoch)
         if pause():
             yield tally.read()
     return tally.read()
+
+
+def _at_the_end(trainee: Trainee, epoch: int) -> None:
+    """What follows the last step of an epoch, before anyone may pause."""
+    if trainee.scheduler_every == "epoch":
+        trainee.scheduler.step()
+    if trainee.average:
+        trainee.average.after_epoch(epoch)
 
 
 def _refuse_divergence(what: str, value: float | None) -> None:
@@ -178,33 +193,3 @@ def _refuse_divergence(what: str, value: float | None) -> None:
             f"Training diverged: {what} is {value}. The last checkpoint is of before, and stays. "
             f"Lower optimizer.lr and train again."
         )
-
-
-def _seed_chance(seed: int, device: torch.device) -> None:
-    """Seed what dropout on this device draws from. ``torch.manual_seed`` visits every backend for 0.1 ms."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.default_generators[device.index].manual_seed(seed)
-
-
-def _train_step(trainee: Trainee, images: Tensor, labels: Tensor, parts: int) -> Tensor:
-    trainee.optimizer.zero_grad(set_to_none=True)
-    if parts == 1:
-        losses = trainee.loss(trainee.model(images), labels)
-        losses.mean().backward()
-        total: Tensor = losses.detach().double().sum()
-    else:
-        total = _accumulate(trainee, images, labels, parts)
-    trainee.optimizer.step()
-    return total
-
-
-def _accumulate(trainee: Trainee, images: Tensor, labels: Tensor, parts: int) -> Tensor:
-    """The gradient of the whole batch, from one part of it after the other."""
-    totals = []
-    parts = max(1, min(parts, len(labels) // 2))  # batch norm cannot train on a single image
-    for some_images, some_labels in zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True):
-        losses = trainee.loss(trainee.model(some_images), some_labels)
-        (losses.sum() / len(labels)).backward()
-        totals.append(losses.detach().double().sum())
-    return torch.stack(totals).sum()

@@ -17,13 +17,26 @@ class Outputs(NamedTuple):
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Outputs:
-    """Run the model in evaluation mode; it is left in the mode it was in."""
+def predict(
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], autocast: torch.dtype | None = None
+) -> Outputs:
+    """Run the model in evaluation mode; it is left in the mode it was in.
+
+    With ``autocast`` it computes in that type where that is safe; the outputs are float32 all the same.
+    """
     was_training = model.training
     model.eval()
     try:
-        pairs = [(model(images).float(), labels) for images, labels in batches]
+        # What the device has computed stays there until the end: to fetch it is to wait for it.
+        pairs = [(outputs_of(model, images, autocast), labels) for images, labels in batches]
     finally:
         model.train(was_training)
     outputs, labels = zip(*pairs, strict=True)
     return Outputs(torch.cat(outputs).cpu(), torch.cat(labels).cpu())
+
+
+def outputs_of(model: nn.Module, images: Tensor, autocast: torch.dtype | None = None) -> Tensor:
+    """The raw outputs of one batch, as float32."""
+    with torch.autocast(images.device.type, dtype=autocast, enabled=autocast is not None):
+        outputs: Tensor = model(images)
+    return outputs.float()

@@ -1,4 +1,4 @@
-"""Optimizers: they go downhill, and go on after a restart as if there had been none."""
+"""Optimizers: they go downhill, each group at its own rate, and after a restart as if there had been none."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def check(optimizer: Optimizer[Any], params: Any) -> None:
         f"does not go downhill: a quadratic of {before:g} is {after:g} after {STEPS} steps.",
     )
     _check_resumption(optimizer, params, running, weights)
+    _check_groups(optimizer, params)
 
 
 def _weights() -> list[nn.Parameter]:
@@ -42,13 +43,40 @@ def _build(optimizer: Optimizer[Any], params: Any, weights: list[nn.Parameter]) 
         optimizer,
         f"build must return a torch.optim.Optimizer. Got {built!r}.",
     )
-    held = {id(weight) for group in built.param_groups for weight in group["params"]}
     expect(
-        held == {id(weight) for weight in weights},
+        _held(built.param_groups) == _held([{"params": weights}]),
         optimizer,
         "must take all parameters. They come as an iterable that can be walked once.",
     )
     return built
+
+
+def _held(groups: list[dict[str, Any]]) -> set[int]:
+    return {id(weight) for group in groups for weight in group["params"]}
+
+
+def _check_groups(optimizer: Optimizer[Any], params: Any) -> None:
+    slow, fast = _weights(), _weights()
+    with calling(optimizer, "build with parameter groups"):
+        built = optimizer.build(params, iter([{"params": slow}, {"params": fast}]))
+    groups = built.param_groups
+    expect(
+        _held(groups) == _held([{"params": slow + fast}]), optimizer, "must take all groups of parameters."
+    )
+    for group in groups:
+        expect(
+            len({id(weight) in _held([{"params": slow}]) for weight in group["params"]}) == 1,
+            optimizer,
+            "must keep parameter groups apart, so that each can have a learning rate of its own.",
+        )
+        group["lr"] *= 0.5 if id(group["params"][0]) in _held([{"params": slow}]) else 1.0
+    with calling(optimizer, "taking steps with parameter groups"):
+        _descend(built, slow + fast)
+    expect(
+        any(not torch.equal(one, other) for one, other in zip(slow, fast, strict=True)),
+        optimizer,
+        "moves a group in the same way at half the learning rate. Read group['lr'] in each step.",
+    )
 
 
 def _height(weights: list[nn.Parameter]) -> Tensor:

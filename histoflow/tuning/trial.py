@@ -38,6 +38,8 @@ class TrialOrder(BaseModel):
     pruner: PrunerName = "none"
     storage: str
     """The address of the study's database."""
+    neighbours: int = 1
+    """How many trials train at once on one machine, this one among them, and share its cores."""
 
     @property
     def title(self) -> str:
@@ -70,7 +72,7 @@ def train_trial(
     with _judging(order) as judge:
         if judge.is_hopeless(run.history()):
             return
-        with closing(stages.training(_placed(experiment, device), packed, run, registry)) as epochs:
+        with closing(stages.training(_placed(experiment, device, order.neighbours), packed, run, registry)) as epochs:
             for entry in epochs:
                 hopeless = judge.is_hopeless(run.history())
                 yield entry
@@ -104,11 +106,17 @@ def _run_of(order: TrialOrder, experiment: Experiment, registry: Registry) -> Ru
     return runs.create(order.folder.parent, order.folder.name, experiment, registry)
 
 
-def _placed(experiment: Experiment, device: str | None) -> Experiment:
-    if device is None or experiment.training.device != "auto":
-        return experiment
-    training = experiment.training.model_copy(update={"device": device})
-    return experiment.model_copy(update={"training": training})
+def _placed(experiment: Experiment, device: str | None, neighbours: int) -> Experiment:
+    """On a device of its own, and with its part of the cores: two trials that both use all cores are slower
+    together than one after the other."""
+    from histoflow.engine.device import cores
+
+    changes: dict[str, Any] = {}
+    if device is not None and experiment.compute.device == "auto":
+        changes["device"] = device
+    if neighbours > 1 and experiment.compute.threads is None:
+        changes["threads"] = max(1, cores() // neighbours)
+    return experiment.model_copy(update={"compute": experiment.compute.model_copy(update=changes)})
 
 
 # ── Pruning ─────────────────────────────────────────────────────────────────────────────────────

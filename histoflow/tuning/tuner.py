@@ -144,6 +144,7 @@ class Tuner:
             higher_is_better=self.higher_is_better,
             pruner=self.tuning.search.pruner,
             storage=self.address,
+            neighbours=1 if self.tuning.search.address else self.tuning.search.parallel,
         )
 
     def experiment_of(self, trial: FrozenTrial, *, faithful: bool) -> Experiment:

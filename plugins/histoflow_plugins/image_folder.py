@@ -10,12 +10,13 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from histoflow import (
     SPLITS,
@@ -39,6 +40,7 @@ SPLIT_FOLDERS: Mapping[str, SplitName] = {
     "validation": "val",
     "test": "test",
 }
+T = TypeVar("T")
 PATH_COLUMNS = ("path", "file", "filename", "image")
 
 
@@ -47,7 +49,8 @@ class ImageFolderParams(Params):
     """The folder, which must be given: one sub-folder a class, or train, val and test with those inside."""
     groups: Path | None = None
     """A CSV with the columns path (or only the file's name) and group: the patient, slide or photo that an
-    image is of. A relative path is looked for in the working folder, then in the folder of the data."""
+    image is of; and perhaps weight, above 0: how often sampler weighted draws an image (1 where it is left
+    empty). A relative path is looked for in the working folder, then in the folder of the data."""
 
 
 # ── The folder ──────────────────────────────────────────────────────────────────────────────────
@@ -159,31 +162,40 @@ def _some(names: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Groups:
-    """The group of each image, by its path within the folder, and what is wrong with the file."""
+    """The group and weight of each image, by its path within the folder, and what is wrong with the file."""
 
     of: Mapping[str, str]
+    weights: Mapping[str, float] = field(default_factory=dict)
     mistakes: tuple[str, ...] = ()
 
 
 def read_groups(file: Path, images: Sequence[str]) -> Groups:
     try:
-        stated = _stated_groups(file)
+        stated, weights = _stated(file)
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
-        return Groups({}, (f"groups file {file} cannot be used: {error}",))
+        return Groups({}, mistakes=(f"groups file {file} cannot be used: {error}",))
+    found, weighed = _of_images(stated, images), _of_images(weights, images)
+    missing = [image for image in images if not found[image]]
+    torn = [image for image in images if len(found[image]) > 1 or len(weighed[image]) > 1]
+    return Groups(
+        {image: min(groups) for image, groups in found.items() if groups},
+        {image: min(weights) for image, weights in weighed.items() if weights},
+        tuple(_group_mistakes(file, missing, torn, list(stated))),
+    )
+
+
+def _of_images(stated: Mapping[str, set[T]], images: Sequence[str]) -> dict[str, set[T]]:
+    """What is stated of each image, by its path or by a name that no other image has."""
     namesakes = Counter(PurePosixPath(image).name for image in images)
     found = {}
     for image in images:
         name = PurePosixPath(image).name
         found[image] = stated.get(image) or (stated.get(name, set()) if namesakes[name] == 1 else set())
-    missing = [image for image in images if not found[image]]
-    torn = [image for image in images if len(found[image]) > 1]
-    return Groups(
-        {image: min(groups) for image, groups in found.items() if groups},
-        tuple(_group_mistakes(file, missing, torn, list(stated))),
-    )
+    return found
 
 
-def _stated_groups(file: Path) -> dict[str, set[str]]:
+def _stated(file: Path) -> tuple[dict[str, set[str]], dict[str, set[float]]]:
+    """The groups and the weights that each name in the file is given."""
     with file.open(newline="", encoding="utf-8-sig") as lines:
         reader = csv.DictReader(lines)
         columns = list(reader.fieldnames or ())
@@ -192,13 +204,25 @@ def _stated_groups(file: Path) -> dict[str, set[str]]:
             raise ValueError(
                 f"it must have the columns 'path' and 'group'. Got {_some(columns) or 'nothing'}"
             )
-        stated: dict[str, set[str]] = defaultdict(set)
+        groups: dict[str, set[str]] = defaultdict(set)
+        weights: dict[str, set[float]] = defaultdict(set)
         for row in reader:
             if row[key] and row["group"]:
-                stated[PurePosixPath(row[key].strip().replace("\\", "/")).as_posix()].add(
-                    row["group"].strip()
-                )
-    return stated
+                name = PurePosixPath(row[key].strip().replace("\\", "/")).as_posix()
+                groups[name].add(row["group"].strip())
+                if row.get("weight"):
+                    weights[name].add(_weight(row["weight"], name))
+    return groups, weights
+
+
+def _weight(text: str, name: str) -> float:
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = math.nan
+    if not (math.isfinite(weight) and weight > 0):
+        raise ValueError(f"the weight of '{name}' must be a number above 0. Got '{text}'")
+    return weight
 
 
 def _group_mistakes(file: Path, missing: list[str], torn: list[str], stated: list[str]) -> Iterator[str]:
@@ -209,7 +233,10 @@ def _group_mistakes(file: Path, missing: list[str], torn: list[str], stated: lis
             f"{_some(stated[:2]) or 'no image'}"
         )
     if torn:
-        yield f"groups file {file} must give each image one group. It gives several to {_some(torn)}"
+        yield (
+            f"groups file {file} must give each image one group and one weight. "
+            f"It gives several to {_some(torn)}"
+        )
 
 
 def _groups_file(params: ImageFolderParams, root: Path) -> Path | None:
@@ -260,7 +287,13 @@ def open_(params: ImageFolderParams, files: Sequence[Path]) -> Samples:
     groups = read_groups(groups_file, sources) if groups_file else Groups({})
     _refuse(root, groups.mistakes)
     rows = [
-        Row(label=classes.index(name), source=source, split=split, group=groups.of.get(source))
+        Row(
+            label=classes.index(name),
+            source=source,
+            split=split,
+            group=groups.of.get(source),
+            weight=groups.weights.get(source, 1.0),
+        )
         for source, (split, name) in zip(sources, places, strict=True)
     ]
     return Samples(classes=classes, rows=rows, read=lambda index: read_rgb(images[index]))
@@ -313,6 +346,7 @@ IMAGE_FOLDER = Dataset(
     fetch=fetch,
     open=open_,
     located_by=frozenset({"path", "groups"}),
+    version=2,
 )
 
 

@@ -1,4 +1,4 @@
-"""``sgd``, ``adam`` and ``adamw`` from torch."""
+"""``sgd``, ``adam`` and ``adamw`` from torch, in its fused form."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pydantic import Field, model_validator
 from histoflow import Optimizer, Params, hookimpl, tunable
 
 if TYPE_CHECKING:
-    from torch import nn
     from torch.optim import Optimizer as TorchOptimizer
 
 
@@ -51,28 +50,32 @@ class AdamwParams(AdamParams):
     """Share by which weights shrink in each step, times the learning rate and apart from the gradient."""
 
 
-def build_sgd(params: SgdParams, parameters: Iterable[nn.Parameter]) -> TorchOptimizer:
+def build_sgd(params: SgdParams, parameters: Iterable[Any]) -> TorchOptimizer:
     from torch.optim import SGD
 
+    passed_on = list(parameters)
     return SGD(
-        parameters,
+        passed_on,
         lr=params.lr,
         momentum=params.momentum,
         nesterov=params.nesterov,
         weight_decay=params.weight_decay,
+        fused=_can_be_fused(passed_on),
     )
 
 
-def build_adam(params: AdamParams, parameters: Iterable[nn.Parameter]) -> TorchOptimizer:
+def build_adam(params: AdamParams, parameters: Iterable[Any]) -> TorchOptimizer:
     from torch.optim import Adam
 
-    return Adam(parameters, **_adam_options(params))
+    passed_on = list(parameters)
+    return Adam(passed_on, **_adam_options(params), fused=_can_be_fused(passed_on))
 
 
-def build_adamw(params: AdamwParams, parameters: Iterable[nn.Parameter]) -> TorchOptimizer:
+def build_adamw(params: AdamwParams, parameters: Iterable[Any]) -> TorchOptimizer:
     from torch.optim import AdamW
 
-    return AdamW(parameters, **_adam_options(params))
+    passed_on = list(parameters)
+    return AdamW(passed_on, **_adam_options(params), fused=_can_be_fused(passed_on))
 
 
 def _adam_options(params: AdamParams) -> dict[str, Any]:
@@ -82,6 +85,16 @@ def _adam_options(params: AdamParams) -> dict[str, Any]:
         "eps": params.eps,
         "weight_decay": params.weight_decay,
     }
+
+
+def _can_be_fused(parameters: list[Any]) -> bool:
+    """Whether torch's fused kernels take them, which are faster on GPUs and CPUs, for tiny networks too."""
+    groups = [item["params"] if isinstance(item, dict) else [item] for item in parameters]
+    return all(
+        parameter.device.type in ("cuda", "cpu") and parameter.is_floating_point()
+        for group in groups
+        for parameter in group
+    )
 
 
 SGD = Optimizer(

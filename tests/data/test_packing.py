@@ -67,6 +67,20 @@ def test_images_are_found_across_shards_in_the_order_asked_for(
     assert np.array_equal(store.split("train").gather(order), whole.gather(order))
 
 
+def test_weights_are_kept_where_they_differ(tmp_path: Path) -> None:
+    pixels = images(60)
+    rows = [Row(label=index % 2, source=f"image-{index}", weight=1 + index / 7) for index in range(60)]
+    made = Samples(classes=("no", "yes"), rows=rows, read=lambda index: pixels[index])
+    store = packed(tmp_path / "differ", made)
+    train = store.split("train")
+    assert train.weights is not None
+    assert train.weights.tolist() == [1 + int(source.removeprefix("image-")) / 7 for source in train.sources]
+    store.verify(["train"])
+    alike = packed(tmp_path / "alike", samples(weight=2.5))
+    assert alike.split("train").weights is None
+    assert not list(alike.folder.rglob("weights.npy"))
+
+
 def test_the_manifest_states_counts_and_the_training_images_mean_and_deviation(tmp_path: Path) -> None:
     store = packed(tmp_path, samples())
     train = store.split("train")
@@ -171,6 +185,8 @@ def test_preprocessing_steps_run_in_their_order(tmp_path: Path) -> None:
             "must be an array H×W×C of uint8",
         ),
         (samples(0), Facts(), "needs images of two classes or more"),
+        (samples(weight=0.0), Facts(), "weight of image-0 must be a finite number above 0. Got 0.0. Leave"),
+        (samples(weight=float("nan")), Facts(), "must be a finite number above 0. Got nan"),
         (samples(group="one patient"), Facts(), "No image fell into the"),
         (
             Samples(classes=("a", "b"), rows=[Row(label=2, source="x")], read=lambda i: images()[0]),
@@ -192,6 +208,8 @@ def test_preprocessing_steps_run_in_their_order(tmp_path: Path) -> None:
         "half",
         "no-pixels",
         "empty",
+        "no-weight",
+        "nan-weight",
         "one-group",
         "label",
     ],

@@ -9,8 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from histoflow.engine.fit import Epoch, Position, Trainee, fit
+from histoflow.engine.average import Average
+from histoflow.engine.batch import Batch
+from histoflow.engine.fit import Epoch, Position, fit
 from histoflow.engine.predict import predict
+from histoflow.engine.step import Manner, Trainee
 from histoflow.errors import DivergedError
 from histoflow.seeds import Stream, derive
 
@@ -24,11 +27,11 @@ class Made:
     def __len__(self) -> int:
         return self.steps
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         for step in range(first_step, self.steps):
             generator = torch.Generator().manual_seed(epoch * 100 + step)
             images = torch.randn(4 if step else 3, 2, 6, 6, generator=generator)
-            yield images, (images.mean(dim=(1, 2, 3)) > 0).long()
+            yield Batch(images, (images.mean(dim=(1, 2, 3)) > 0).long())
 
 
 def model() -> nn.Sequential:
@@ -59,7 +62,7 @@ def test_weights_equal_those_of_a_bare_loop_bit_for_bit(every: str) -> None:
     for epoch in (1, 2, 3):
         bare.model.train()
         total = seen = 0.0
-        for step, (images, labels) in enumerate(Made().epoch(epoch)):
+        for step, (images, labels, *_) in enumerate(Made().epoch(epoch)):
             torch.manual_seed(derive(9, Stream.STEP, epoch, step))
             bare.optimizer.zero_grad()
             loss = nn.functional.cross_entropy(bare.model(images), labels)
@@ -109,9 +112,9 @@ def test_training_from_any_step_equals_the_undisturbed_one(every: str) -> None:
 
 def test_a_position_with_a_loss_that_is_not_finite_is_never_yielded() -> None:
     class Poisoned(Made):
-        def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-            for step, (images, labels) in enumerate(super().epoch(epoch, first_step)):
-                yield images * (math.inf if step == 2 else 1), labels
+        def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+            for step, batch in enumerate(super().epoch(epoch, first_step)):
+                yield batch._replace(images=batch.images * (math.inf if step == 2 else 1))
 
     moments = fit(trainee(), Poisoned(), nothing, seed=0, epochs=1, pause=lambda: True)
     assert [next(moments).step, next(moments).step] == [1, 2]  # type: ignore[union-attr]
@@ -139,7 +142,7 @@ def test_batches_in_parts_have_the_gradient_of_the_whole() -> None:
 
     whole, parted = linear(), linear()
     (first,) = fit(whole, Made(), nothing, seed=0, epochs=1)
-    (second,) = fit(parted, Made(), nothing, seed=0, epochs=1, parts=2)
+    (second,) = fit(parted, Made(), nothing, seed=0, epochs=1, manner=Manner(parts=2))
     assert first.train_loss == pytest.approx(second.train_loss, rel=1e-5)  # type: ignore[union-attr]
     for name, tensor in whole.model.state_dict().items():
         torch.testing.assert_close(tensor, parted.model.state_dict()[name])
@@ -151,12 +154,12 @@ def test_no_part_of_a_batch_has_a_single_image_unless_the_batch_has(images: int)
     seen = []
 
     class Uneven(Made):
-        def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-            yield torch.randn(images, 2, 6, 6), torch.zeros(images, dtype=torch.long)
+        def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+            yield Batch(torch.randn(images, 2, 6, 6), torch.zeros(images, dtype=torch.long))
 
     ours = trainee()
     ours.model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
-    list(fit(ours, Uneven(1), nothing, seed=0, epochs=1, parts=4))
+    list(fit(ours, Uneven(1), nothing, seed=0, epochs=1, manner=Manner(parts=4)))
     assert sum(seen) == images
     assert min(seen) > 1 or images == 1
 
@@ -199,9 +202,9 @@ def test_a_loss_that_is_not_finite_stops_training_and_says_where() -> None:
     ours = trainee()
 
     class Poisoned(Made):
-        def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-            for step, (images, labels) in enumerate(super().epoch(epoch, first_step), start=first_step):
-                yield images * (math.nan if (epoch, step) == (2, 3) else 1), labels
+        def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+            for step, batch in enumerate(super().epoch(epoch, first_step), start=first_step):
+                yield batch._replace(images=batch.images * (math.nan if (epoch, step) == (2, 3) else 1))
 
     epochs = fit(ours, Poisoned(), nothing, seed=0, epochs=3)
     next(epochs)
@@ -218,10 +221,130 @@ def test_a_validation_that_is_not_finite_stops_training_too() -> None:
 
 def test_prediction_is_in_order_without_gradients_and_leaves_the_mode_as_it_was() -> None:
     network = model().train()
-    batches = [(images, labels) for images, labels in Made().epoch(1)]
+    batches = [(batch.images, batch.labels) for batch in Made().epoch(1)]
     outputs, labels = predict(network, batches)
     assert network.training
     assert not outputs.requires_grad
     assert torch.equal(labels, torch.cat([labels for _, labels in batches]))
     network.eval()
     assert torch.equal(outputs[:3], network(batches[0][0]).detach())
+
+
+# ── What a step may do besides ──────────────────────────────────────────────────────────────────
+
+
+def test_mixed_images_count_for_both_of_their_labels() -> None:
+    images, labels = next(Made().epoch(1, 1))[:2]
+    partners, shares = labels.roll(1), torch.tensor([0.0, 0.25, 0.5, 1.0])
+
+    class Mixed(Made):
+        def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+            yield Batch(images, labels, partners, shares)
+
+    ours, bare = trainee(), trainee()
+    for one in (ours, bare):  # Adam would make the rounding of a vanishing gradient large
+        one.optimizer = torch.optim.SGD(one.model.parameters(), lr=0.1)
+        one.scheduler = torch.optim.lr_scheduler.ConstantLR(one.optimizer)
+    (epoch,) = fit(ours, Mixed(1), nothing, seed=0, epochs=1)
+    torch.manual_seed(derive(0, Stream.STEP, 1, 0))
+    outputs = bare.model.train()(images)
+    targets = shares[:, None] * nn.functional.one_hot(labels, 2) + (1 - shares[:, None]) * (
+        nn.functional.one_hot(partners, 2)
+    )
+    loss = nn.functional.cross_entropy(outputs, targets)
+    loss.backward()
+    bare.optimizer.step()
+    assert isinstance(epoch, Epoch)
+    assert epoch.train_loss == pytest.approx(loss.item(), rel=1e-6)
+    for name, tensor in bare.model.state_dict().items():
+        torch.testing.assert_close(tensor, ours.model.state_dict()[name])
+
+
+def test_a_clipped_gradient_has_the_norm_that_is_allowed() -> None:
+    norms = []
+
+    def trained(clip: float | None) -> None:
+        ours = trainee()
+        gradients = ours.optimizer.register_step_pre_hook(
+            lambda *_: norms.append(
+                float(
+                    torch.nn.utils.get_total_norm(
+                        [p.grad for p in ours.model.parameters() if p.grad is not None]
+                    )
+                )
+            )
+        )
+        next(fit(ours, Made(1), nothing, seed=0, epochs=1, manner=Manner(clip=clip)))
+        gradients.remove()
+
+    trained(None)
+    trained(norms[0] / 2)
+    trained(norms[0] * 2)
+    assert norms[1:] == pytest.approx([norms[0] / 2, norms[0]], rel=1e-4)
+
+
+def test_a_network_computes_in_the_dtype_asked_for_and_the_loss_in_full() -> None:
+    seen = []
+    ours = trainee()
+    ours.model[0].register_forward_hook(lambda *arguments: seen.append(arguments[2].dtype))  # type: ignore[index]
+    ours.loss.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].dtype))
+    next(fit(ours, Made(1), nothing, seed=0, epochs=1, manner=Manner(dtype=torch.bfloat16)))
+    assert seen == [torch.bfloat16, torch.float32]
+    assert all(p.dtype == torch.float32 for p in ours.model.parameters())
+
+
+def test_the_exponential_average_follows_and_is_what_is_validated() -> None:
+    ours, validated = trainee(), []
+    ours.average = Average(ours.model, "ema", decay=0.5)
+    expected = {name: tensor.clone() for name, tensor in ours.model.state_dict().items()}
+    states = []
+    ours.optimizer.register_step_post_hook(lambda *_: states.append(_copy(ours.model)))
+    list(fit(ours, Made(4), lambda m: validated.append(_copy(m)) or {}, seed=0, epochs=1))  # type: ignore[func-returns-value]
+    for count, state in enumerate(states):
+        keep = min(0.5, (1 + count) / (10 + count))
+        for name, tensor in state.items():
+            expected[name] = (
+                torch.lerp(expected[name], tensor, 1 - keep) if tensor.is_floating_point() else tensor
+            )
+    for name, tensor in expected.items():
+        torch.testing.assert_close(validated[0][name], tensor)
+
+
+def test_the_stochastic_average_is_the_mean_of_the_last_epochs() -> None:
+    ours, validated, ends = trainee(), [], []
+
+    def validate(network: nn.Module) -> dict[str, float | None]:
+        validated.append(_copy(network))
+        ends.append(_copy(ours.model))
+        return {}
+
+    ours.average = Average(ours.model, "swa", begin=2)
+    list(fit(ours, Made(2), validate, seed=0, epochs=5))
+    assert all(torch.equal(validated[1][name], tensor) for name, tensor in ends[1].items()), "not begun yet"
+    for name, tensor in validated[4].items():
+        if tensor.is_floating_point():
+            mean = torch.stack([state[name] for state in ends[2:]]).mean(0)
+            torch.testing.assert_close(tensor, mean)
+
+
+def _copy(network: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def test_a_schedule_may_follow_the_monitored_figure() -> None:
+    ours = trainee()
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(ours.optimizer, factor=0.1, patience=0)
+    ours.scheduler, ours.scheduler_every = plateau, "validation"
+    figures = iter([3.0, None, 4.0, 5.0])
+    epochs = list(
+        fit(
+            ours,
+            Made(1),
+            lambda _: {"val_auc": next(figures)},
+            seed=0,
+            epochs=4,
+            monitor=lambda v: v["val_auc"],
+        )
+    )
+    rates = [epoch.lr for epoch in epochs if isinstance(epoch, Epoch)]
+    assert rates == pytest.approx([0.01, 0.01, 0.01, 0.001])

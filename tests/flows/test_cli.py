@@ -266,7 +266,7 @@ def test_every_command_explains_itself(cli: Cli, command: list[str]) -> None:
         (("train", "demo", "--resume", "latest"), "Name one experiment"),
         (("train", "dmo"), "Did you mean 'demo'?"),
         (("train", "demo", "--set", "training.epochs"), "must look like training.epochs=3"),
-        (("train", "demo", "--set", "training.device=cuda:7"), "torch sees"),
+        (("train", "demo", "--set", "compute.device=cuda:7"), "torch sees"),
         (("train", "--resume", "nothing"), "There is no run 'nothing'"),
         (("evaluate", "nothing"), "There is no run 'nothing'"),
         (("plugins", "show", "colour", "red"), "The kind must be one of dataset,"),

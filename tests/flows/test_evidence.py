@@ -194,6 +194,9 @@ class Ear:
         self.heard.append(title)
         return progress.LogListener().track(title, total, unit)
 
+    def tell(self, figures: progress.Figures) -> None:
+        self.heard.append(figures)
+
     def say(self, message: str) -> None:
         self.heard.append(message)
 
@@ -211,10 +214,11 @@ def test_the_log_and_whoever_listened_before_both_hear_the_work(caplog: pytest.L
     with progress.listening(bars), listening(LOG, watcher), progress.track("Packing", total=9) as advance:
         progress.say("100% of it")
         advance(4)
+        progress.tell({"loss": "0.5"})
         progress.log.warning("careful: %s", "hot")
-    assert bars.heard == ["Packing", "100% of it"]
+    assert bars.heard == ["Packing", "100% of it", {"loss": "0.5"}]
     (piece,) = watcher.heard
-    assert (piece.title, piece.total, piece.done) == ("Packing", 9, 4)
+    assert (piece.title, piece.total, piece.done, piece.figures) == ("Packing", 9, 4, {"loss": "0.5"})
     assert told_in(caplog) == ["100% of it", "careful: hot"]
 
 
@@ -261,12 +265,12 @@ def test_progress_tells_epoch_step_time_left_and_the_best_so_far(
     with Poster(owner, LOG) as poster:
         training = Training(experiment, run, poster)
         training.epoch()
-        piece = Piece("Epoch 2 of 4", 120, "images", done=60)
+        piece = Piece("Epoch 2 of 4", 120, "images", done=60, figures={"step": "2 of 4", "loss": "0.7"})
         training.began(piece)
         wait_until(lambda: "step" in str(shown(client, owner.flow_run_id).get("progress")))
         card = shown(client, owner.flow_run_id)["progress"]
         assert card.data == 37.5
-        for part in ("**epoch 2 of 4**", "left", "step 2 of 4", "images/s", "best: epoch 1, val loss 1.250"):
+        for part in ("**epoch 2 of 4**", "left", "step 2 of 4 · loss 0.7", "images/s", "best: epoch 1, val loss 1.250"):
             assert part in str(card.description)
         training.over(KeyboardInterrupt())
     card = shown(client, owner.flow_run_id)["progress"]
@@ -287,7 +291,7 @@ def test_names_from_strangers_files_stay_what_they_are_in_markdown() -> None:
 
 def test_outside_a_flow_the_tasks_work_and_show_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """And the card of the results holds what a reader asks for."""
-    experiment = small_experiment(training={"epochs": 1, "batch_size": 32, "device": "cpu"})
+    experiment = small_experiment(training={"epochs": 1, "batch_size": 32})
     run = tasks.start.fn(experiment, None)
     packed = tasks.preprocess.fn(experiment, tasks.fetch.fn(experiment))
     assert tasks.train.fn(experiment, packed, run).epochs == 1
@@ -322,6 +326,8 @@ class Notes(logging.Handler):
 class Terminal:
     def track(self, title, total, unit):
         return progress.LogListener().track(title, total, unit)
+
+    def tell(self, figures): ...
 
     def say(self, message):
         lines.append(message)

@@ -95,7 +95,7 @@ def crew(client: SyncPrefectClient, cli_environment: dict[str, str]) -> Crew:
     return Crew(client, cli_environment)
 
 
-LONG = {"epochs": 60, "batch_size": 16, "device": "cpu"}
+LONG = {"epochs": 60, "batch_size": 16}
 
 
 def the_run(home: Path) -> Run:
@@ -157,7 +157,7 @@ def test_a_run_whose_process_and_whose_worker_are_ended_goes_on_to_the_same_weig
 SLOW = {
     "dataset": {"name": "tissue", "classes": 2, "size": 32, "images": 1500},
     "architecture": {"name": "resnet"},
-    "training": {"epochs": 1, "batch_size": 2, "device": "cpu", "checkpoint_seconds": 3600},
+    "training": {"epochs": 1, "batch_size": 2, "checkpoint_seconds": 3600},
 }
 """Its only epoch takes a while, and no checkpoint is due within it."""
 

@@ -172,6 +172,12 @@ def test_groups_by_path_or_file_name(tmp_path: Path, lines: list[str], relative:
     assert heard.lines == []
 
 
+def test_weights_stand_in_the_groups_file(tmp_path: Path) -> None:
+    plant(tmp_path, "a/1.png", "a/2.png", "b/3.png")
+    file = group_file(tmp_path, "path,group,weight", "a/1.png,p,2.5", "2.png,q,", "3.png,r, 4e-1 ")
+    assert [row.weight for row in opened(tmp_path, groups=file).rows] == [2.5, 1.0, 0.4]
+
+
 def test_the_groups_file_is_one_that_the_data_depend_on(tmp_path: Path) -> None:
     plant(tmp_path, "a/1.png", "b/2.png")
     file = group_file(tmp_path, "path,group", "1.png,p", "2.png,q")
@@ -188,6 +194,15 @@ def test_the_groups_file_is_one_that_the_data_depend_on(tmp_path: Path) -> None:
         (["path,group", "a/1.png,p", "2.png,q", "b/1.png"], "It gives none to 'b/1.png'"),
         (["path,group", "1.png,p", "2.png,q"], "It gives none to 'a/1.png', 'b/1.png'"),
         (["path,group", "a/1.png,p", "2.png,q", "b/1.png,r", "b/1.png,s"], "It gives several to 'b/1.png'"),
+        (["path,group,weight", "a/1.png,p,0"], "the weight of 'a/1.png' must be a number above 0. Got '0'"),
+        (
+            ["path,group,weight", "a/1.png,p,big"],
+            "the weight of 'a/1.png' must be a number above 0. Got 'big'",
+        ),
+        (
+            ["path,group,weight", "a/1.png,p,1", "2.png,q,2", "b/1.png,r,1", "b/1.png,r,2"],
+            "one group and one weight. It gives several to 'b/1.png'",
+        ),
     ],
 )
 def test_a_groups_file_that_leaves_doubt_is_refused(tmp_path: Path, lines: list[str], expected: str) -> None:

@@ -11,17 +11,24 @@ from pydantic import ValidationError
 from torch import nn
 from torch.optim import lr_scheduler
 
-from histoflow import Optimizer, Params, Scheduler, Span
+from histoflow import Optimizer, Scheduler, Span
 from histoflow.testing import check_component
 from histoflow_plugins.optimizers import ADAM, ADAMW, SGD, AdamParams, AdamwParams, SgdParams
 from histoflow_plugins.schedulers import (
     CONSTANT,
     COSINE,
+    COSINE_RESTARTS,
     ONE_CYCLE,
+    PLATEAU,
+    POLYNOMIAL,
     STEP,
     CosineParams,
+    CosineRestartsParams,
     OneCycleParams,
+    PlateauParams,
+    PolynomialParams,
     StepParams,
+    WarmUpParams,
 )
 
 # ── Optimizers ──────────────────────────────────────────────────────────────────────────────────
@@ -72,7 +79,42 @@ def test_every_parameter_reaches_torch(optimizer: Optimizer[Any], params: Any, r
             running.zero_grad()
             weight.square().sum().backward()
             running.step()
-    assert torch.equal(ours, theirs)
+    torch.testing.assert_close(ours, theirs)  # its fused kernels round in another way
+
+
+@pytest.mark.parametrize("optimizer", [SGD, ADAM, ADAMW])
+def test_optimizers_use_fused_kernels_where_torch_has_them(optimizer: Optimizer[Any]) -> None:
+    real, complex_ = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2, dtype=torch.complex64))
+    groups = [{"params": [real]}, {"params": [complex_]}]
+    assert optimizer.build(optimizer.params(), [real]).param_groups[0]["fused"]
+    assert not any(group["fused"] for group in optimizer.build(optimizer.params(), groups).param_groups)
+
+
+@pytest.mark.parametrize("optimizer", [SGD, ADAM, ADAMW])
+def test_groups_keep_what_they_say_of_themselves(optimizer: Optimizer[Any]) -> None:
+    slow, fast = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    running = optimizer.build(
+        optimizer.params(lr=0.1), [{"params": [slow], "lr": 0.001}, {"params": [fast], "weight_decay": 0.5}]
+    )
+    assert [group["lr"] for group in running.param_groups] == [0.001, 0.1]
+    assert running.param_groups[1]["weight_decay"] == 0.5
+
+
+@pytest.mark.parametrize("optimizer", [SGD, ADAM, ADAMW])
+def test_the_learning_rate_may_be_a_tensor(optimizer: Optimizer[Any]) -> None:
+    plain, filled = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    for weight in (plain, filled):
+        running = optimizer.build(optimizer.params(lr=0.5), [weight])
+        if weight is filled:
+            running.param_groups[0]["lr"] = torch.tensor(0.5)
+        for rate in (0.5, 0.25):
+            weight.grad = torch.full((2,), 0.1)
+            running.step()
+            if weight is filled:
+                running.param_groups[0]["lr"].fill_(rate / 2)
+            else:
+                running.param_groups[0]["lr"] = rate / 2
+    torch.testing.assert_close(plain, filled)
 
 
 @pytest.mark.parametrize(
@@ -104,10 +146,19 @@ def test_nesterov_without_momentum_is_a_mistake() -> None:
 @pytest.mark.parametrize(
     ("scheduler", "params"),
     [
-        (CONSTANT, Params()),
+        (CONSTANT, WarmUpParams()),
+        (CONSTANT, WarmUpParams(warm_up=1)),
         (STEP, StepParams(step_size=2)),
+        (STEP, StepParams(step_size=1, warm_up=0.5)),
         (COSINE, CosineParams()),
-        (COSINE, CosineParams(floor=0.1)),
+        (COSINE, CosineParams(floor=0.1, warm_up=0.2)),
+        (COSINE_RESTARTS, CosineRestartsParams()),
+        (COSINE_RESTARTS, CosineRestartsParams(cycles=100, growth=10, warm_up=0.3)),
+        (POLYNOMIAL, PolynomialParams()),
+        (POLYNOMIAL, PolynomialParams(power=0.5, floor=0.1, warm_up=0.9)),
+        (PLATEAU, PlateauParams()),
+        (PLATEAU, PlateauParams(patience=1)),
+        (PLATEAU, PlateauParams(patience=2, floor=0.5, threshold=0.2)),
         (ONE_CYCLE, OneCycleParams()),
         (ONE_CYCLE, OneCycleParams(peak=10, warm_up=0)),
         (ONE_CYCLE, OneCycleParams(warm_up=1)),
@@ -138,13 +189,86 @@ def _ours(scheduler: Scheduler[Any], params: Any, span: Span, steps: int) -> lis
 
 
 def test_constant_changes_nothing() -> None:
-    assert _ours(CONSTANT, Params(), Span(epochs=4, steps_per_epoch=9), 4) == [0.5] * 4
+    assert _ours(CONSTANT, WarmUpParams(), Span(epochs=1, steps_per_epoch=4), 4) == [0.5] * 4
 
 
 def test_step_goes_down_every_few_epochs() -> None:
-    assert STEP.every == "epoch"
-    rates = _ours(STEP, StepParams(step_size=2, gamma=0.1), Span(epochs=5, steps_per_epoch=9), 5)
-    assert rates == pytest.approx([0.5, 0.5, 0.05, 0.05, 0.005])
+    rates = _ours(STEP, StepParams(step_size=2, gamma=0.1), Span(epochs=5, steps_per_epoch=3), 15)
+    assert rates == pytest.approx([0.5] * 6 + [0.05] * 6 + [0.005] * 3)
+
+
+SHORT = Span(epochs=2, steps_per_epoch=5)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "params", "after"),
+    [
+        (CONSTANT, WarmUpParams(warm_up=0.3), [1] * 7),
+        (STEP, StepParams(warm_up=0.3, step_size=1, gamma=0.5), [1, 1] + [0.5] * 5),
+        (POLYNOMIAL, PolynomialParams(warm_up=0.3), [1 - step / 7 for step in range(7)]),
+        (COSINE, CosineParams(warm_up=0.3), [(1 + math.cos(math.pi * step / 7)) / 2 for step in range(7)]),
+    ],
+)
+def test_warm_up_rises_in_a_line_before_all_else(
+    scheduler: Scheduler[Any], params: Any, after: list[float]
+) -> None:
+    found = _ours(scheduler, params, SHORT, 10)
+    assert found == pytest.approx([0.5 * share for share in (0.25, 0.5, 0.75, *after)])
+
+
+def test_polynomial_goes_down_along_a_power_to_its_floor() -> None:
+    found = _ours(POLYNOMIAL, PolynomialParams(power=2, floor=0.2), Span(epochs=1, steps_per_epoch=4), 6)
+    assert found == pytest.approx([0.5 * (0.2 + 0.8 * share) for share in (1, 0.5625, 0.25, 0.0625, 0, 0)])
+
+
+@pytest.mark.parametrize(
+    ("cycles", "growth", "lengths"), [(3, 1, (8, 8, 8)), (3, 2, (3, 7, 14)), (1, 1, (24,))]
+)
+def test_cosine_restarts_from_the_top(cycles: int, growth: float, lengths: tuple[int, ...]) -> None:
+    params = CosineRestartsParams(cycles=cycles, growth=growth, floor=0.1)
+    found = _ours(COSINE_RESTARTS, params, Span(epochs=2, steps_per_epoch=12), 26)
+    expected = [
+        0.5 * (0.1 + 0.9 * (1 + math.cos(math.pi * step / length)) / 2)
+        for length in lengths
+        for step in range(length)
+    ]
+    assert found == pytest.approx([*expected, 0.05, 0.05])
+
+
+def test_cosine_restarts_is_that_of_torch() -> None:
+    optimizer = _sgd()
+    reference = lr_scheduler.CosineAnnealingWarmRestarts(optimizer, T_0=4, T_mult=2)
+    expected = _rates(optimizer, reference, 28)
+    params = CosineRestartsParams(cycles=3, growth=2)
+    assert _ours(COSINE_RESTARTS, params, Span(epochs=4, steps_per_epoch=7), 28) == pytest.approx(expected)
+
+
+def _after_validations(params: PlateauParams, figures: list[float]) -> list[float]:
+    """The learning rate after each of these."""
+    optimizer = _sgd()
+    scheduler: Any = PLATEAU.build(params, optimizer, SHORT)
+    rates = []
+    for figure in figures:
+        scheduler.step(figure)
+        rates.append(optimizer.param_groups[0]["lr"])
+    return rates
+
+
+def test_plateau_goes_down_after_so_many_validations_without_a_better_one() -> None:
+    assert PLATEAU.every == "validation"
+    rates = _after_validations(PlateauParams(patience=2), [1.0, 0.9, 0.9, 0.8, 0.8, 0.9, 0.8, 0.7, 0.7])
+    assert rates == pytest.approx([0.5, 0.5, 0.5, 0.5, 0.5, 0.05, 0.05, 0.05, 0.05])
+
+
+def test_plateau_takes_figures_below_zero_and_counts_only_what_is_better_by_the_threshold() -> None:
+    """An accuracy comes as its negative; a threshold in shares of it would then turn around."""
+    params = PlateauParams(patience=1, threshold=0.05)
+    assert _after_validations(params, [-0.5, -0.6, -0.62, -0.7]) == pytest.approx([0.5, 0.5, 0.05, 0.05])
+
+
+def test_plateau_stays_above_its_floor() -> None:
+    rates = _after_validations(PlateauParams(patience=1, factor=0.1, floor=0.05), [1.0] * 4)
+    assert rates == pytest.approx([0.5, 0.05, 0.025, 0.025])
 
 
 @pytest.mark.parametrize("floor", [0.0, 0.2])
@@ -177,7 +301,9 @@ def test_one_cycle_reaches_its_peak_in_the_shortest_training(steps: int, warm_up
     assert max(rates) == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize(("scheduler", "left"), [(COSINE, 0.0), (ONE_CYCLE, 4e-6)])
+@pytest.mark.parametrize(
+    ("scheduler", "left"), [(COSINE, 0.0), (COSINE_RESTARTS, 0.0), (POLYNOMIAL, 0.0), (ONE_CYCLE, 4e-6)]
+)
 def test_after_the_last_step_the_learning_rate_stays_down(scheduler: Scheduler[Any], left: float) -> None:
     rates = _ours(scheduler, scheduler.params(), Span(epochs=2, steps_per_epoch=5), 20)
     assert rates[10:] == pytest.approx([0.5 * left] * 10, abs=1e-12)
@@ -191,6 +317,12 @@ def test_after_the_last_step_the_learning_rate_stays_down(scheduler: Scheduler[A
         (CosineParams, {"floor": -0.1}),
         (OneCycleParams, {"peak": 0}),
         (OneCycleParams, {"warm_up": 1.1}),
+        (WarmUpParams, {"warm_up": 1.1}),
+        (CosineRestartsParams, {"cycles": 0}),
+        (CosineRestartsParams, {"growth": 0.5}),
+        (PolynomialParams, {"power": 0}),
+        (PlateauParams, {"factor": 1}),
+        (PlateauParams, {"patience": 0}),
     ],
 )
 def test_schedulers_have_bounds(params: Any, wrong: dict[str, Any]) -> None:

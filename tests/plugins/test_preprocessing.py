@@ -41,8 +41,9 @@ def test_contract(transform: Transform[Any], params: Any) -> None:
 
 
 def test_listing_transforms_imports_neither_torch_nor_numpy() -> None:
-    modules = "histoflow_plugins.preprocessing, histoflow_plugins.augmentation"
-    code = f"import {modules}, sys; assert not {{'torch', 'numpy'}} & set(sys.modules)"
+    modules = ("preprocessing", "geometry", "colour", "artefacts", "mixing", "policies")
+    imports = ", ".join(f"histoflow_plugins.{module}" for module in modules)
+    code = f"import {imports}, sys; assert not {{'torch', 'numpy'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

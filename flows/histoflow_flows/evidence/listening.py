@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from histoflow import progress
-from histoflow.progress import Advance, Listener, LogListener
+from histoflow.progress import Advance, Figures, Listener, LogListener
 from histoflow_flows.evidence.posting import Log
 
 
@@ -23,6 +23,8 @@ class Piece:
     unit: str
     done: int = 0
     begun: float = field(default_factory=time.monotonic)
+    figures: Figures = field(default_factory=dict)
+    """The latest told of it."""
 
     @property
     def seconds(self) -> float:
@@ -49,10 +51,12 @@ class RunListener:
         self._outer: Listener | None
         self._outer = outer._outer if isinstance(outer, RunListener) else _unless_log(outer)
         self._log, self._watcher = log, watcher
+        self._piece: Piece | None = None
 
     @contextmanager
     def track(self, title: str, total: int | None, unit: str) -> Iterator[Advance]:
         piece, moved = Piece(title, total, unit), self._watcher.moved
+        self._piece = piece
         self._watcher.began(piece)
         with self._outer_track(title, total, unit) as pass_on:
 
@@ -64,6 +68,12 @@ class RunListener:
             yield advance
         self._watcher.ended(piece)
 
+    def tell(self, figures: Figures) -> None:
+        if self._piece:
+            self._piece.figures = figures
+        if self._outer:
+            self._outer.tell(figures)
+
     def say(self, message: str) -> None:
         self._log.info("%s", message)
         if self._outer:
@@ -74,7 +84,8 @@ class RunListener:
 
 
 def _unless_log(listener: Listener) -> Listener | None:
-    return None if isinstance(listener, LogListener) else listener
+    """What goes to the library's log is forwarded to the run's log anyway."""
+    return None if type(listener) is LogListener else listener
 
 
 def _to_nobody(amount: int = 1) -> None: ...

@@ -7,19 +7,19 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import ceil
 from typing import Any
 
 from histoflow import registry
 from histoflow.errors import Stopped
 from histoflow.experiment import Experiment
+from histoflow.progress import rate
 from histoflow.report import wording
 from histoflow.runs import Run
 from histoflow_flows.evidence.cards import Card
 from histoflow_flows.evidence.context import owner, run_log
 from histoflow_flows.evidence.listening import Piece, listening
 from histoflow_flows.evidence.posting import Poster
-from histoflow_flows.evidence.wording import amount, figure, image, rate, time_left
+from histoflow_flows.evidence.wording import figure, image, time_left
 from histoflow_flows.evidence.work import PROGRESS, card_of
 
 EPOCHS, CURVES = "epochs", "curves"
@@ -104,11 +104,10 @@ class Training:
             return [f"{finished} of {epochs} epochs"]
         if piece is None or piece.total is None:
             return [f"{finished} of {epochs} epochs", *self._time_left(finished, finished)]
-        batch = self._experiment.training.batch_size
         return [
             f"epoch {finished + 1} of {epochs}",
             *self._time_left(finished, finished + _share(piece)),
-            f"step {amount(ceil(piece.done / batch), ceil(piece.total / batch))}",
+            *(f"{name} {piece.figures[name]}" for name in ("step", "loss") if name in piece.figures),
             *self._speed(piece, self._drawn),
         ]
 

@@ -5,27 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from histoflow.progress import duration
 from histoflow.report import wording
 
 figure = wording.figure
 
 
-def amount(done: int, total: int | None) -> str:
-    return f"{done:,} of {total:,}" if total else f"{done:,}"
-
-
-def rate(per_second: float, unit: str) -> str:
-    return f"{per_second:,.0f} {unit}/s" if per_second >= 10 else f"{per_second:.1f} {unit}/s"
-
-
 def time_left(seconds: float) -> str:
-    """In steps that a reader can use: nobody needs the seconds of an hour."""
-    rounded = round(seconds) if seconds < 60 else round(seconds / 5) * 5
-    if rounded >= 3600:
-        hours, minutes = divmod(round(seconds / 60), 60)
-        return f"about {hours} h {minutes} min left"
-    minutes, rest = divmod(rounded, 60)
-    return f"about {f'{minutes} min {rest} s' if minutes else f'{rest} s'} left"
+    return f"about {duration(seconds)} left"
 
 
 def plain(text: str) -> str:

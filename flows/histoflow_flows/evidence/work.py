@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from histoflow.progress import amount, rate
 from histoflow_flows.evidence.cards import Card
 from histoflow_flows.evidence.context import owner, run_log
 from histoflow_flows.evidence.listening import Piece, listening
 from histoflow_flows.evidence.posting import EVERY, Log, Poster
-from histoflow_flows.evidence.wording import amount, rate, time_left
+from histoflow_flows.evidence.wording import time_left
 
 PROGRESS = "progress"
 

@@ -1,0 +1,86 @@
+"""What the terminal shows of work under way."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from histoflow import progress
+from histoflow_flows import display
+
+FIGURES = {
+    "step": "41 of 1,000",
+    "loss": "0.412",
+    "training": "12 min 35 s left",
+    "GPU memory": "12.1 of 140 GB",
+    "val_accuracy": "0.812",
+    "best": "0.840 in epoch 2",
+}
+
+
+def terminal(width: int) -> Console:
+    return Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
+
+
+def drawn(bars: display.RichListener, width: int) -> list[str]:
+    console = terminal(width)
+    console.print(*bars._bars.get_renderables(), sep="\n")
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_bars_and_figures_keep_within_the_terminal_and_break_none(width: int) -> None:
+    bars = display.RichListener(terminal(width))
+    with bars.track("Epoch 3 of 10", 128_000, "images") as advance:
+        bars.tell(FIGURES)
+        advance(40_000)
+        bar, *lines = drawn(bars, width)
+    assert bar.startswith("⠋ Epoch 3 of 10 ━")
+    assert "40,000/128,000" in bar
+    assert all(len(line) <= width for line in lines)
+    assert len(lines) == 2
+    assert [figure for line in lines for figure in line.strip().split(" · ")] == [
+        f"{name} {value}" for name, value in FIGURES.items()
+    ]
+
+
+def test_figures_go_when_the_work_is_over_and_bars_with_their_piece() -> None:
+    bars = display.RichListener(terminal(80))
+    with bars.track("Epoch 1 of 1", 10, "images"):
+        bars.tell(FIGURES)
+    assert len(drawn(bars, 80)) == 2, "during validation the figures stay"
+    bars.tell({})
+    assert "".join(drawn(bars, 80)) == ""
+
+
+def test_brackets_in_titles_and_lines_stay_what_they_are() -> None:
+    console = terminal(80)
+    bars = display.RichListener(console)
+    with bars.track("Hashing [red]", None, "files"):
+        bars.say("[bold] of it")
+        assert "Hashing [red]" in drawn(bars, 80)[0]
+    assert "[bold] of it" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("dumb", [True, False])
+def test_where_nothing_can_be_drawn_there_are_plain_lines(dumb: bool) -> None:
+    environment = {"TERM": "dumb" if dumb else "xterm"}
+    console = Console(file=io.StringIO(), force_terminal=dumb, _environ=environment)
+    with display.showing(console) as listener, progress.listening(listener):
+        with progress.track("Epoch 1 of 3", 10) as advance:
+            progress.tell(FIGURES)
+            advance(10)
+        progress.say("Epoch 1/3  " + "train_loss 0.1234  " * 9)
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert printed.splitlines() == ["Epoch 1/3  " + "train_loss 0.1234  " * 9], (
+        "short work, and one whole line"
+    )
+    assert "\x1b" not in printed
+
+
+def test_in_a_terminal_there_are_bars() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "xterm"})
+    with display.showing(console) as listener:
+        assert isinstance(listener, display.RichListener)

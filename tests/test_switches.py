@@ -1,0 +1,143 @@
+"""Each switch of training through a whole run: it is stopped in the middle, goes on, and is evaluated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from histoflow import progress, stages
+from histoflow.engine import checkpoint
+from histoflow.engine.device import machine_of
+from histoflow.errors import DataError, DeviceError
+from histoflow.experiment import Experiment
+from histoflow.runs import Run
+from support import small_experiment
+from test_training import SignalAt, figures, weights
+
+BF16 = machine_of(torch.device("cpu")).bf16
+USUAL = {"epochs": 3, "batch_size": 32}
+
+SWITCHES: dict[str, dict[str, Any]] = {
+    "ema": {"training": USUAL | {"average": "ema", "average_decay": 0.9}},
+    "swa": {"training": USUAL | {"average": "swa", "average_from": 0.4}},
+    "accumulate": {"training": USUAL | {"accumulate": 2}},
+    "clip": {"training": USUAL | {"clip": 0.1}},
+    "drop_last": {"training": USUAL | {"drop_last": True}},
+    "balanced": {"training": USUAL | {"sampler": "balanced"}},
+    "growing": {"training": USUAL | {"start_side": 16, "full_side_from": 1.0}},
+    "groups": {
+        "training": USUAL | {"groups": [{"match": "[01].*", "lr": 0.1, "frozen_epochs": 1}]},
+        "scheduler": {"name": "cosine", "warm_up": 0.2},
+    },
+    "plateau": {"scheduler": {"name": "plateau", "patience": 1}},
+    "mixup": {"augment": ["flips", "right_angles", "mixup"]},
+    "cutmix": {"augment": [{"name": "color_jitter"}, "flips", "cutmix"]},
+    "streamed": {"compute": {"device": "cpu", "data": "stream"}},
+    "in memory": {"compute": {"device": "cpu", "data": "device"}},
+    "contiguous": {"compute": {"device": "cpu", "channels_last": "off"}},
+    "bf16": {"compute": {"device": "cpu", "precision": "bf16"}},
+}
+
+
+def run_of(experiment: Experiment, name: str, stop_at: int | None = None) -> Run:
+    run = stages.start(experiment, name)
+    packed = stages.preprocess(experiment, stages.fetch(experiment))
+    if stop_at is not None:
+        with pytest.raises(KeyboardInterrupt), progress.listening(SignalAt(stop_at)):
+            stages.train(experiment, packed, run)
+    stages.train(experiment, packed, run)
+    return run
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_a_run_with_this_switch_goes_on_to_the_same_weights_and_is_evaluated(name: str) -> None:
+    if name == "bf16" and not BF16:
+        pytest.skip("this CPU has no bf16")
+    experiment = small_experiment(**SWITCHES[name])
+    undisturbed, stopped = run_of(experiment, "undisturbed"), run_of(experiment, "stopped", stop_at=6)
+    assert weights(stopped) == weights(undisturbed)
+    assert figures(stopped) == figures(undisturbed)
+    assert stages.evaluate(stopped).metrics == stages.evaluate(undisturbed).metrics
+
+
+def test_the_switches_change_what_is_trained() -> None:
+    """None of them is merely accepted. Where images lie, and how, changes nothing but rounding."""
+    same = {"in memory", "contiguous"} | (set() if BF16 else {"bf16"})
+    plain = weights(run_of(small_experiment(), "plain"))
+    for name in SWITCHES.keys() - same:
+        assert weights(run_of(small_experiment(**SWITCHES[name]), name.replace(" ", "-"))) != plain, name
+    assert weights(run_of(small_experiment(**SWITCHES["in memory"]), "in-memory")) == plain
+
+
+def test_frozen_parameters_stay_as_they_were_and_then_train() -> None:
+    frozen = {"epochs": 2, "batch_size": 32, "groups": [{"match": "[01].*", "frozen_epochs": 1}]}
+    experiment = small_experiment(training=frozen, augment=[])
+    run = stages.start(experiment, "frozen")
+    packed = stages.preprocess(experiment, stages.fetch(experiment))
+    seen = []
+    for _ in stages.training(experiment, packed, run):
+        saved = checkpoint.find(run.checkpoints, "last")
+        while saved is None or saved.epoch < len(seen) + 1:  # it is written in the background
+            saved = checkpoint.find(run.checkpoints, "last")
+        seen.append(checkpoint.load_file(saved.folder / "weights.safetensors"))
+    first = "0.weight"
+    last = list(seen[0])[-1]
+    assert not torch.equal(seen[0][first], seen[1][first]), "it trains in the second epoch"
+    assert not torch.equal(seen[0][last], seen[1][last])
+    whole = stages.start(small_experiment(training={"epochs": 1, "batch_size": 32}, augment=[]), "whole")
+    stages.train(small_experiment(training={"epochs": 1, "batch_size": 32}, augment=[]), packed, whole)
+    trained = checkpoint.find(whole.checkpoints, "last")
+    assert trained is not None
+    assert not torch.equal(
+        checkpoint.load_file(trained.folder / "weights.safetensors")[first], seen[0][first]
+    )
+
+
+def test_how_a_run_is_computed_is_decided_once_and_kept_to() -> None:
+    experiment = small_experiment()
+    run = stages.start(experiment, "planned")
+    packed = stages.preprocess(experiment, stages.fetch(experiment))
+    with pytest.raises(KeyboardInterrupt), progress.listening(SignalAt(2)):
+        stages.train(experiment, packed, run)
+    plan = run.read().plan
+    assert plan is not None
+    assert (plan["precision"], plan["batch_size"], plan["data"]) == ("fp32", 32, "host")
+    run.update(plan=plan | {"threads": plan["threads"] + 1})  # as if begun on a machine with a core more
+    stages.train(experiment, packed, run)
+    assert [session["plan"]["threads"] for session in run.read().sessions] == [
+        plan["threads"], plan["threads"] + 1,
+    ]  # fmt: skip
+
+
+def test_a_machine_that_cannot_go_on_in_the_same_way_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    experiment = small_experiment()
+    run = stages.start(experiment, "moved")
+    packed = stages.preprocess(experiment, stages.fetch(experiment))
+    with pytest.raises(KeyboardInterrupt), progress.listening(SignalAt(2)):
+        stages.train(experiment, packed, run)
+    run.update(plan=(run.read().plan or {}) | {"precision": "tf32"})  # begun on a GPU
+    with caplog.at_level("INFO"):
+        stages.train(experiment, packed, run)
+    assert "goes on with other arithmetic" in caplog.text
+    assert run.read().state == "trained"
+
+
+def test_what_cannot_be_computed_here_is_refused_before_anything_is_trained() -> None:
+    experiment = small_experiment(compute={"device": "cpu", "precision": "fp16"})
+    run = stages.start(experiment, "impossible")
+    packed = stages.preprocess(experiment, stages.fetch(experiment))
+    with pytest.raises(DeviceError, match="compute.precision must be one of auto, fp32"):
+        stages.train(experiment, packed, run)
+    assert not run.checkpoints.exists()
+
+
+def test_weighted_drawing_of_images_without_weights_is_refused() -> None:
+    with pytest.raises(DataError, match="training.sampler may be weighted only where"):
+        run_of(small_experiment(training=USUAL | {"sampler": "weighted"}), "weighted")
+
+
+def test_a_batch_larger_than_the_set_is_the_whole_set() -> None:
+    run = run_of(small_experiment(training={"epochs": 1, "batch_size": 5000}), "large")
+    assert len(run.history()) == 1
