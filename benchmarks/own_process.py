@@ -52,6 +52,6 @@ class OwnProcess(Generic[Piece]):
 
 def _serve(theirs: Connection, work: Callable[..., Iterator[Any]], args: Any, named: Any) -> None:
     pieces = work(*args, **named)
-    with suppress(EOFError, KeyboardInterrupt):
+    with suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
         while theirs.recv():
             theirs.send(next(pieces))

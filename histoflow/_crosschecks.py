@@ -186,6 +186,40 @@ def _parts_fit_batch(situation: _Situation) -> Iterator[Problem]:
         )
 
 
+def _devices_share_batches(situation: _Situation) -> Iterator[Problem]:
+    training, devices = situation.experiment.training, situation.experiment.compute.devices
+    if devices == 1:
+        return
+    if training.batch_size == "auto":
+        yield Problem(
+            "training.batch_size",
+            f"must be a number where compute.devices is more than 1. Got auto. Let one device find it, "
+            f"and multiply that by {devices}.",
+        )
+    elif training.batch_size < 2 * devices:
+        yield Problem(
+            "training.batch_size",
+            f"must be at least {2 * devices}: two images, which batch norm needs, for each of the {devices} "
+            f"devices. Got {training.batch_size}. Raise it, or use fewer devices.",
+        )
+    if training.on_out_of_memory == "split":
+        yield Problem(
+            "training.on_out_of_memory",
+            "must be stop where several devices train together: one of them cannot part a batch without the "
+            "others. Got split. Use training.accumulate, which parts the batches of all.",
+        )
+
+
+def _devices_are_numbered_from_the_first(situation: _Situation) -> Iterator[Problem]:
+    compute = situation.experiment.compute
+    if compute.devices > 1 and ":" in compute.device:
+        yield Problem(
+            "compute.device",
+            f"must be auto, cpu or cuda where compute.devices is {compute.devices}: GPUs are taken from the "
+            f"first one on. Got {compute.device}. Choose among them with CUDA_VISIBLE_DEVICES.",
+        )
+
+
 def _start_side_fits(situation: _Situation) -> Iterator[Problem]:
     start = situation.experiment.training.start_side
     choice = situation.experiment.architecture
@@ -264,6 +298,8 @@ _CHECKS: tuple[tuple[frozenset[str], Callable[[_Situation], Iterator[Problem]]],
     (frozenset({"dataset", "metrics"}), _metrics_fit_task),
     (frozenset({"dataset", "preprocess", "architecture"}), _size_fits_network),
     (frozenset({"training"}), _parts_fit_batch),
+    (frozenset({"training", "compute"}), _devices_share_batches),
+    (frozenset({"compute"}), _devices_are_numbered_from_the_first),
     (frozenset({"dataset", "preprocess", "architecture", "training"}), _start_side_fits),
     *(
         (frozenset({"dataset", "preprocess", field}), _complaints(field, kind))

@@ -14,6 +14,7 @@
     ├── DivergedError               training left the finite numbers
     ├── TimeLimitError              training ran out of its time before there was a model
     ├── DeviceMemoryError           a batch does not fit into the device's memory
+    ├── TeamError                   of the processes that train together, one ended before its time
     ├── TuningError                 no trial of a study came to its end, or all fail alike
     └── Stopped                     the process was asked to end, and did where nothing was half done
 
@@ -87,6 +88,9 @@ class TimeLimitError(HistoflowError): ...
 
 
 class DeviceMemoryError(HistoflowError): ...
+
+
+class TeamError(HistoflowError): ...
 
 
 class Stopped(HistoflowError): ...

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from typing import Any
+from functools import cached_property
+from pathlib import Path
+from typing import cast
 
 import torch
 
-from histoflow import progress
+from histoflow import files, progress
 from histoflow._crosschecks import cross_check
 from histoflow.data.batches import TrainBatches
 from histoflow.data.store import PackedStore
@@ -22,6 +24,7 @@ from histoflow.engine.finders import (
     RangeTest,
     doubling,
     fastest,
+    give_back_memory,
     growing,
     largest_that_fits,
     range_test,
@@ -29,6 +32,7 @@ from histoflow.engine.finders import (
 from histoflow.engine.modes import computing
 from histoflow.engine.plan import Decision
 from histoflow.engine.step import Manner, Step, Trainee
+from histoflow.engine.team import ALONE
 from histoflow.errors import ExperimentError, UserError
 from histoflow.experiment import Experiment
 from histoflow.explaining import network_footprint
@@ -52,6 +56,7 @@ def largest_batch(workshop: Workshop, store: PackedStore) -> int:
     """
     with _computing(workshop):
         found = _largest_on_one(_lean(workshop), store)
+    give_back_memory()
     size = found.size * workshop.experiment.compute.devices
     progress.say(f"Batch size {size}: {found.why}.")
     return size
@@ -75,10 +80,14 @@ class _Trials:
 
     def __init__(self, workshop: Workshop, store: PackedStore) -> None:
         self._workshop, self._store = workshop, store
-        trainee = _without_learning(workshop.trainee(steps_per_epoch=1))
-        trainee.prepare(workshop.experiment.training.epochs)
-        self._step = Step(trainee, _manner(workshop))
         self._resident: TrainBatches | None = None
+
+    @cached_property
+    def _step(self) -> Step:
+        """Made within the first trial, for it may be what does not fit."""
+        trainee = _without_learning(self._workshop.trainee(steps_per_epoch=1))
+        trainee.prepare(self._workshop.experiment.training.epochs)
+        return Step(trainee, _manner(self._workshop))
 
     def speed(self, size: int) -> float:
         """Images a second, in the faster of two steps after a first."""
@@ -95,9 +104,12 @@ class _Trials:
         torch.cuda.reset_peak_memory_stats(device)
         self._step(batch)
         torch.cuda.synchronize(device)
+        peak, lasting = torch.cuda.max_memory_allocated(device), torch.cuda.memory_allocated(device)
+        # A recorded step keeps its memory to itself, and an epoch's last, smaller batch is recorded as well.
+        again = peak - lasting if self._workshop.plan.graphs.value else 0
         free, total = torch.cuda.mem_get_info(device)
         beside_torch = total - free - torch.cuda.memory_reserved(device)
-        return torch.cuda.max_memory_allocated(device) + beside_torch
+        return peak + again + beside_torch
 
     def _batch(self, size: int) -> Batch:
         """In the last epoch, when images have their full size and nothing is frozen any more."""
@@ -106,7 +118,7 @@ class _Trials:
             return self._made(self._resident, size, epoch)
         batches = replace(self._workshop, batch_size=size).train_batches(self._store)
         if not batches.is_resident:
-            with closing(_generator(batches, epoch)) as drawn:
+            with closing(cast("Generator[Batch, None, None]", batches.epoch(epoch))) as drawn:
                 return next(drawn)
         self._resident = batches  # brought to the device once, for all sizes
         return self._made(batches, size, epoch)
@@ -115,11 +127,6 @@ class _Trials:
         device = self._workshop.device
         chance = torch.Generator(device).manual_seed(0)
         return batches.make(torch.arange(size, device=device), chance, batches.side(epoch))
-
-
-def _generator(batches: TrainBatches, epoch: int) -> Any:
-    """As what it is, so that it can be closed before its end."""
-    return batches.epoch(epoch)
 
 
 def _seconds(step: Step, batch: Batch) -> float:
@@ -147,20 +154,19 @@ def _within_free_memory(workshop: Workshop, sizes: Iterable[int]) -> Iterator[in
 
     free = _OF_FREE_MEMORY * psutil.virtual_memory().available
     parts = workshop.experiment.training.accumulate
-    try:
-        peak = network_footprint(
-            workshop.experiment, workshop.registry, workshop.info, workshop.plan
-        ).peak
-    except Exception:  # a stranger's network may do anything
-        peak = _takes_nothing
+    peak = _peak_of(workshop)
     for number, size in enumerate(sizes):
         if number and peak(size // parts) > free:
             return
         yield size
 
 
-def _takes_nothing(images: int) -> int:
-    return 0
+def _peak_of(workshop: Workshop) -> Callable[[int], int]:
+    try:
+        footprint = network_footprint(workshop.experiment, workshop.registry, workshop.info, workshop.plan)
+    except Exception:  # a stranger's network may do anything
+        return lambda _: 0
+    return footprint.peak
 
 
 # ── The learning rate ───────────────────────────────────────────────────────────────────────────
@@ -176,7 +182,7 @@ def find_rate(
     highest: float = 1.0,
 ) -> RangeTest:
     """Train on the training split alone while the learning rate grows, and tell how the loss went."""
-    _refuse_bad_range(steps, lowest, highest)
+    refuse_bad_range(steps, lowest, highest)
     problems = cross_check(experiment, registry, packed=store.manifest.info)
     if problems:
         raise ExperimentError(problems, f"the experiment, now that its data are packed in {store.folder}")
@@ -196,7 +202,8 @@ def find_rate(
         )
 
 
-def _refuse_bad_range(steps: int, lowest: float, highest: float) -> None:
+def refuse_bad_range(steps: int, lowest: float, highest: float) -> None:
+    """Told in the words of the command line, where it is checked before data are fetched."""
     if steps < FEWEST:
         raise UserError(
             f"--steps must be at least {FEWEST}: fewer show nothing but chance. Got {steps}. Use 100 or more."
@@ -226,17 +233,33 @@ def _base(experiment: Experiment, trainee: Trainee) -> float:
     return float(getattr(experiment.optimizer, "lr", last.get("initial_lr", last.get("lr", 1.0))))
 
 
+def write_test(test: RangeTest, folder: Path) -> None:
+    """The curve as a figure and as numbers."""
+    from histoflow.report.lr_figure import lr_curve
+    from histoflow.report.style import to_png
+
+    marks = {"steepest": test.steepest, "tenth_of_best": test.tenth_of_best}
+    data = {"rates": test.rates, "losses": test.losses, "smoothed": test.smoothed, **marks}
+    files.write_json(folder / "lr-find.json", data)
+    with files.atomic_file(folder / "lr-find.png") as path:
+        path.write_bytes(to_png(lr_curve(test.rates, test.losses, test.smoothed, marks)))
+
+
 # ── Both ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _lean(workshop: Workshop) -> Workshop:
-    """Without what a few steps have no use for, and with images of their full size."""
+    """Alone, without what a few steps have no use for, and with images of their full size.
+
+    The other processes of a team wait for what is found here, and exchange no gradients meanwhile.
+    """
     experiment = workshop.experiment
     training = experiment.training.model_copy(update={"average": "none", "start_side": None})
     return replace(
         workshop,
         experiment=experiment.model_copy(update={"training": training}),
         plan=replace(workshop.plan, compile=Decision(False, "a few steps do not repay it")),
+        team=ALONE,
     )
 
 

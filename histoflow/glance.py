@@ -19,6 +19,8 @@ _RECENT = 3
 """Epochs whose time tells how long the next ones take."""
 _ENOUGH_TO_TELL = 0.02
 """The share of the first epoch from which on the time of the others can be told."""
+_NOW = ("step", "now")
+"""What is told of the very moment."""
 
 
 @dataclass
@@ -68,7 +70,8 @@ class Glance:
         """The same, telling that it is under way."""
 
         def told(model: nn.Module) -> Values | None:
-            self._tell({"now": "validating", **self._told})
+            stays = {name: value for name, value in self._told.items() if name not in _NOW}
+            self._tell({"now": "validating", **stays})
             return validate(model)
 
         return told

@@ -38,6 +38,11 @@ def studies() -> Path:
     return _writable(folder() / "studies")
 
 
+def lr_finds() -> Path:
+    """What tests of learning rates found."""
+    return _writable(folder() / "lr-find")
+
+
 def flow_runs() -> Path:
     """Which process works on which flow run."""
     return _writable(folder() / "flow-runs")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import platform
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -93,6 +93,9 @@ class Run:
 
     def history(self) -> list[dict[str, Any]]:
         return list(self._read_optional("history.json", ()))
+
+    def write_history(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        files.write_json(self.folder / "history.json", list(entries))
 
     def metrics(self) -> dict[str, Any] | None:
         found = self._read_optional("metrics.json", None)

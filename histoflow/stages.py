@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,6 +19,10 @@ from histoflow.errors import RunError
 from histoflow.experiment import Experiment, parse
 from histoflow.registry import Registry
 from histoflow.runs import Run
+
+if TYPE_CHECKING:
+    from histoflow.engine.inference import Tta
+    from histoflow.predicting import PredictableSplit
 
 
 class RawData(BaseModel):
@@ -62,6 +66,30 @@ class Evaluated(BaseModel):
 
     run: Path
     metrics: dict[str, Any]
+
+
+class FoundRates(BaseModel):
+    """What a test of learning rates came to."""
+
+    model_config = ConfigDict(frozen=True)
+
+    folder: Path
+    """It holds lr-find.json and lr-find.png."""
+    steepest: float | None
+    """Where the loss fell fastest; None where it never fell."""
+    tenth_of_best: float | None
+    """A tenth of where it was least."""
+
+
+class Predicted(BaseModel):
+    """A finished table of predictions."""
+
+    model_config = ConfigDict(frozen=True)
+
+    table: Path
+    images: int
+    problems: int
+    """Images without a prediction; the table tells why."""
 
 
 def start(experiment: Experiment, run_id: str | None = None, registry: Registry | None = None) -> Run:
@@ -137,6 +165,32 @@ def preprocess(experiment: Experiment, raw: RawData, registry: Registry | None =
     return Packed(folder=folder, fingerprint=recipe.fingerprint)
 
 
+def find_lr(
+    experiment: Experiment,
+    packed: Packed,
+    folder: Path,
+    *,
+    steps: int = 200,
+    lowest: float = 1e-6,
+    highest: float = 1.0,
+    registry: Registry | None = None,
+) -> FoundRates:
+    """Train on the training split alone while the learning rate grows; the curve goes into the folder."""
+    from histoflow.data.store import PackedStore
+    from histoflow.finding import find_rate, write_test
+
+    test = find_rate(
+        experiment,
+        PackedStore(packed.folder),
+        registry or plugins.installed(),
+        steps=steps,
+        lowest=lowest,
+        highest=highest,
+    )
+    write_test(test, folder)
+    return FoundRates(folder=folder, steepest=test.steepest, tenth_of_best=test.tenth_of_best)
+
+
 def training(
     experiment: Experiment,
     packed: Packed,
@@ -149,10 +203,12 @@ def training(
 
     Whoever asks for no more epochs ends training; one that was not ended goes on another time. Ctrl-C and
     SIGTERM end it after the step under way, with a last checkpoint. With ``profile``, the run's folder
-    ``profile`` tells where the time of the first epoch went.
+    ``profile`` tells where the time of the first epoch went. With ``compute.devices`` above 1, processes of
+    their own train it, which know the plugins that are installed and not the ``registry``.
     """
     from histoflow.data.store import PackedStore
     from histoflow.engine.profile import prepare
+    from histoflow.team.lead import train_together
     from histoflow.training import train_run
 
     if profile:
@@ -160,6 +216,9 @@ def training(
 
     def work() -> Generator[dict[str, Any], None, None]:
         with run.lock():  # in the thread that works: the run is free when that has ended
+            if experiment.compute.devices > 1:
+                yield from train_together(experiment, packed.folder, run, profile=profile)
+                return
             store = PackedStore(packed.folder)
             installed = registry or plugins.installed()
             yield from train_run(experiment, store, run, installed, profile=profile)
@@ -217,3 +276,40 @@ def report(run: Run, registry: Registry | None = None) -> list[Path]:
         for choice in experiment.reports
         for path in registry.get(Reporter, choice.name).write(choice, results)
     ]
+
+
+def predict(
+    run: Run,
+    images: Sequence[Path] = (),
+    *,
+    out: Path,
+    split: PredictableSplit | None = None,
+    tta: Tta = "none",
+    device: str | None = None,
+    batch_size: int | None = None,
+    overwrite: bool = False,
+    registry: Registry | None = None,
+) -> Predicted:
+    """Predict image files, and those in folders, with the run's best model, into a Parquet file.
+
+    ``split`` takes the images of that packed split instead. ``tta`` averages the probabilities over the image
+    and its flips, or all eight ways to lay a square. ``device`` takes the place of the experiment's.
+    """
+    from histoflow.predicting import Wanted, predict_run
+
+    registry = registry or plugins.installed()
+    wanted = Wanted(
+        out=out,
+        images=images,
+        split=split,
+        tta=tta,
+        device=device,
+        batch_size=batch_size,
+        overwrite=overwrite,
+    )
+    found, problems = predict_run(experiment_of(run, registry), run, wanted, registry)
+    if problems:
+        progress.say(
+            f"{problems:,} of {found:,} images have no prediction; column 'problem' of {out} tells why."
+        )
+    return Predicted(table=out, images=found, problems=problems)

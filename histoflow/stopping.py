@@ -37,6 +37,11 @@ def asked() -> bool:
     return _everyone.is_set() or (mine is not None and mine.is_set())
 
 
+def ask() -> None:
+    """Ask all work of this process to end, on the word of another one."""
+    _everyone.set()
+
+
 def give_way() -> NoReturn:
     raise Stopped("Training was asked to stop and ended after a checkpoint, from which it can go on.")
 

@@ -8,13 +8,14 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from enum import IntEnum
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from histoflow import files, progress, stopping
+from histoflow import progress, stopping
 from histoflow._crosschecks import cross_check
 from histoflow.data.batches import TrainBatches
 from histoflow.data.store import PackedStore
@@ -25,6 +26,7 @@ from histoflow.engine.fit import Epoch, Position, fit
 from histoflow.engine.modes import computing
 from histoflow.engine.profile import Profile, Unprofiled
 from histoflow.engine.step import Manner, Trainee
+from histoflow.engine.team import ALONE, Team
 from histoflow.errors import DeviceError, DeviceMemoryError, ExperimentError, RunError, TimeLimitError
 from histoflow.experiment import Experiment
 from histoflow.finding import largest_batch
@@ -42,22 +44,31 @@ _SAVING_MAY_TAKE = 0.05
 
 
 def train_run(
-    experiment: Experiment, store: PackedStore, run: Run, registry: Registry, *, profile: bool = False
+    experiment: Experiment,
+    store: PackedStore,
+    run: Run,
+    registry: Registry,
+    *,
+    profile: bool = False,
+    team: Team = ALONE,
 ) -> Generator[Entry, None, None]:
     """Train until the last epoch or another reason to stop, yielding each epoch once it is saved.
 
     The caller holds the run's lock. Once ``stopping.asked()``, it ends after a last checkpoint. With
-    ``profile``, the run's folder ``profile`` tells where the time of the first epoch went.
+    ``profile``, the run's folder ``profile`` tells where the time of the first epoch went. Each process of
+    a ``team`` does this at the same time.
     """
-    _refuse_other_data(run, store)
-    _refuse_misfit(experiment, store, registry)
-    store.verify(["train", "val"])
-    run.update(packed=str(store.folder), data_fingerprint=store.manifest.fingerprint)
-    workshop = _workshop(experiment, store, run, registry)
+    with team.leader_first():  # the others plan as it has written down
+        _refuse_other_data(run, store)
+        _refuse_misfit(experiment, store, registry)
+        if team.leads:
+            store.verify(["train", "val"])
+        run.update(packed=str(store.folder), data_fingerprint=store.manifest.fingerprint)
+        workshop = _workshop(experiment, store, run, registry, team)
     deterministic, limit = experiment.compute.deterministic, experiment.training.stall_limit
     with (
         computing(workshop.plan, workshop.device, deterministic=deterministic),
-        watching(limit, run.folder / "stalled.txt") as watchdog,
+        watching(limit, run.folder / _stalled(team)) as watchdog,
     ):
         history, stopped = yield from _in_as_many_parts_as_it_takes(
             workshop, store, run, watchdog, profile
@@ -66,14 +77,21 @@ def train_run(
             run.update(state="trained", best=_best(history, workshop), stopped=stopped)
 
 
-def _workshop(experiment: Experiment, store: PackedStore, run: Run, registry: Registry) -> Workshop:
+def _stalled(team: Team) -> str:
+    """The file that tells where a process hung."""
+    return "stalled.txt" if team.leads else f"stalled-{team.rank}.txt"
+
+
+def _workshop(
+    experiment: Experiment, store: PackedStore, run: Run, registry: Registry, team: Team
+) -> Workshop:
     """Everything decided about how to compute, and written down for sessions to come."""
-    device = choose_device(experiment.compute.device)
+    device = team.device or choose_device(experiment.compute.device)
     former = run.read().plan
     plan = plan_for(experiment, machine_of(device), store.manifest, former)
     wanted = experiment.training.batch_size
     found = former and former["batch_size"]
-    workshop = Workshop(experiment, registry, store.manifest, device, plan, found or _usable(wanted))
+    workshop = Workshop(experiment, registry, store.manifest, device, plan, found or _usable(wanted), team)
     if wanted == "auto" and not found:
         workshop = replace(workshop, batch_size=largest_batch(workshop, store))
     run.update(plan={**plan.values(), "batch_size": workshop.batch_size})
@@ -109,7 +127,7 @@ def _in_as_many_parts_as_it_takes(
         session = None
         try:
             session = _begin(workshop, store, run, watchdog, parts)
-            if profile:
+            if profile and workshop.team.leads:
                 session.be_profiled()
             stopped = yield from session.train()
         except torch.OutOfMemoryError as error:
@@ -137,6 +155,12 @@ def _explain_if_not_deterministic(error: RuntimeError) -> None:
 
 def _more_parts(parts: int, workshop: Workshop, error: torch.OutOfMemoryError) -> int:
     may_split = workshop.experiment.training.on_out_of_memory == "split"
+    if not workshop.team.is_alone:
+        raise DeviceMemoryError(
+            f"Batches of {workshop.batch_size} images on {workshop.team.ranks} devices do not fit into their "
+            f"memory: {error}. Lower training.batch_size or the images' size, or let a batch pass in more "
+            f"parts (training.accumulate)."
+        ) from error
     if not may_split or parts * 2 > workshop.batch_size:
         other = "" if may_split else ", or let batches be halved by training.on_out_of_memory=split"
         raise DeviceMemoryError(
@@ -157,7 +181,19 @@ def _begin(workshop: Workshop, store: PackedStore, run: Run, watchdog: Watchdog,
     if saved is not None:
         session.go_on_from(saved)
     workshop.make_ready(trainee)
+    exact = workshop.device.type == "cpu" or workshop.experiment.compute.deterministic
+    workshop.team.join(trainee, exact=exact)
     return session
+
+
+class _Word(IntEnum):
+    """What a pause is for; each has the reasons before it as well."""
+
+    GO_ON = 0
+    TELL = 1
+    SAVE = 2
+    TIME_IS_OVER = 3
+    MAKE_WAY = 4
 
 
 @dataclass
@@ -192,11 +228,11 @@ class _Session:
     def go_on_from(self, saved: checkpoint.Checkpoint) -> None:
         checkpoint.load_training(saved, self.trainee, self.workshop.device)
         self.history = [dict(entry) for entry in saved.history]
+        if self.history:
+            self._glance.after(self.history, _best(self.history, self.workshop)["epoch"])
         self.position = saved.position
         self.parts = max(self.parts, saved.parts)
-        files.write_json(
-            self.run.folder / "history.json", self.history
-        )  # a kill may have come between the two
+        self.run.write_history(self.history)  # a kill may have come between the two
         progress.say(f"Going on {_place(saved.position, len(self.batches))}, from {saved.folder}")
 
     def train(self) -> Generator[Entry, None, str]:
@@ -231,18 +267,20 @@ class _Session:
             self._profile.trainee(self.trainee),
             _Counted(self._profile.batches(self.batches), settings.epochs),
             self._profile.validate(self._glance.validating(validate)),
-            seed=self.workshop.experiment.seed,
+            seed=self.workshop.team.seed(self.workshop.experiment.seed),
             epochs=settings.epochs,
             start=self.position,
             pause=self._wants_pause,
             manner=self._manner(),
             monitor=self.workshop.monitored,
+            mean=self.workshop.team.mean,
         )
 
     def _manner(self) -> Manner:
         return Manner(
             dtype=self.workshop.plan.dtype,
             parts=self.parts,
+            processes=self.workshop.team.ranks,
             clip=self.workshop.experiment.training.clip,
             graphs=self.trainee.recordable and self.batches.is_resident,
             without_graphs=self._without_graphs,
@@ -274,6 +312,7 @@ class _Session:
             "after_step": self.position.step,
             "parts": self.parts,
             "device": str(self.workshop.device),
+            "devices": self.workshop.team.ranks,
             "machine": machine_of(self.workshop.device).name,
             "plan": self.workshop.plan.values(),
             **environment(),
@@ -281,23 +320,30 @@ class _Session:
 
     def _wants_pause(self) -> bool:
         self.watchdog.beat()
-        return time.monotonic() >= self._glance.due or self._must_save()
+        return self.workshop.team.agree_now_and_then(self._word) != _Word.GO_ON
 
-    def _must_save(self) -> bool:
+    def _word(self) -> _Word:
+        """Why to pause now."""
         now = time.monotonic()
-        save_is_due = now >= self._save_at and not self.writer.is_busy
-        return save_is_due or now >= self._end_at or stopping.asked()
+        if stopping.asked():
+            return _Word.MAKE_WAY
+        if now >= self._end_at:
+            return _Word.TIME_IS_OVER
+        if now >= self._save_at and not self.writer.is_busy:
+            return _Word.SAVE
+        return _Word.TELL if now >= self._glance.due else _Word.GO_ON
 
     def _pause(self, position: Position) -> str | None:
         """Tell how it goes, save if need be; then make way for whoever asked, or say that time is over."""
         self._glance.at(position)
-        if not self._must_save():
+        word = self.workshop.team.agree(self._word())
+        if word < _Word.SAVE:
             return None
         self._save(position, best=False)
-        if stopping.asked():
+        if word == _Word.MAKE_WAY:
             self.writer.wait()
             stopping.give_way()
-        if time.monotonic() < self._end_at:
+        if word != _Word.TIME_IS_OVER:
             return None
         limit = self.workshop.experiment.training.time_limit
         if not self.history:
@@ -313,13 +359,15 @@ class _Session:
         best = _best(self.history, self.workshop)["epoch"]
         is_best = best == epoch.epoch
         self._save(Position(epoch=epoch.epoch + 1), best=is_best)
-        files.write_json(self.run.folder / "history.json", self.history)
+        self.run.write_history(self.history)
         progress.say(_line(epoch, self.workshop.experiment, is_best))
         self._glance.after(self.history, best)
         self._profile.epoch_ended()
         return entry
 
     def _save(self, position: Position, *, best: bool) -> None:
+        if not self.workshop.team.leads:
+            return
         begun = time.monotonic()
         with self._profile.copying():
             saved = checkpoint.snapshot(self.trainee, self.history, position, self.parts)
@@ -366,7 +414,7 @@ class _Counted:
         with self._tracked(epoch, first_step) as advance:
             for batch in self._batches.epoch(epoch, first_step):
                 yield batch
-                advance(len(batch.labels))
+                advance(batch.of or len(batch.labels))
 
     def places(self, epoch: int, first_step: int = 0) -> Iterator[NDArray[np.int64]]:
         with self._tracked(epoch, first_step) as advance:

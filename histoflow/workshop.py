@@ -35,6 +35,7 @@ from histoflow.engine.graphs import make_plain, make_recordable
 from histoflow.engine.plan import Plan
 from histoflow.engine.predict import predict
 from histoflow.engine.step import Trainee
+from histoflow.engine.team import ALONE, Team
 from histoflow.evaluation.scores import score_all
 from histoflow.experiment import Experiment, Training, higher_is_better
 from histoflow.registry import Registry
@@ -54,6 +55,7 @@ class Workshop:
     device: torch.device
     plan: Plan
     batch_size: int
+    team: Team = ALONE
 
     @property
     def info(self) -> DataInfo:
@@ -80,7 +82,8 @@ class Workshop:
         return model.to(memory_format=last)
 
     def trainee(self, steps_per_epoch: int, *, weights_follow: bool = False) -> Trainee:
-        experiment, model = self.experiment, self.model(weights_follow=weights_follow)
+        experiment = self.experiment
+        model = self.team.prepared(self.model(weights_follow=weights_follow))
         rules = _rules(experiment.training)
         optimizer = self._optimizer(model, rules)
         scheduler = self.registry.get(Scheduler, experiment.scheduler.name)
@@ -115,7 +118,7 @@ class Workshop:
 
     # ── The data ──
 
-    def train_batches(self, store: PackedStore, rank: int = 0, ranks: int = 1) -> TrainBatches:
+    def train_batches(self, store: PackedStore) -> TrainBatches:
         training = self.experiment.training
         early, late, mix = self._augmentations()
         return TrainBatches(
@@ -131,8 +134,8 @@ class Workshop:
             mix=mix,
             side=partial(side_of, training, min(self.manifest.size)),
             residence=self.plan.data.value,
-            rank=rank,
-            ranks=ranks,
+            rank=self.team.rank,
+            ranks=self.team.ranks,
         )
 
     def _augmentations(self) -> tuple[list[Augment], list[Augment], Mix | None]:
@@ -155,7 +158,9 @@ class Workshop:
         # Without a gradient to come, a GPU holds many more images.
         larger = 4 if self.device.type == "cuda" and parts == 1 else 1
         size = max(1, larger * self.batch_size // parts)
-        return EvalBatches(split, self._pixels, size, residence=self.plan.data.value)
+        return EvalBatches(
+            split, self._pixels, size, self.plan.data.value, rank=self.team.rank, ranks=self.team.ranks
+        )
 
     @property
     def _pixels(self) -> Pixels:
@@ -168,12 +173,21 @@ class Workshop:
         return {c.name: (self.registry.get(Metric, c.name), c) for c in self.experiment.metrics}
 
     def validator(self, store: PackedStore, loss: nn.Module, watchdog: Watchdog, parts: int = 1) -> Validate:
-        """Computes val_loss and every metric on the validation split; val_loss alone if it is not finite."""
-        batches = self.eval_batches(store.split("val"), parts)
+        """Computes val_loss and every metric on the validation split; val_loss alone if it is not finite.
+
+        A process that trains alone ends it when asked to; several go on to its end, where all have the same
+        figures.
+        """
+        batches, team = self.eval_batches(store.split("val"), parts), self.team
 
         def validate(model: nn.Module) -> dict[str, float | None] | None:
-            found = predict(model, watchdog.watched(_until_asked(batches)), self.plan.dtype)
-            return None if stopping.asked() else self.figures(found.outputs, found.labels, loss)
+            team.align(model)
+            found = predict(
+                model, watchdog.watched(_until_asked(batches) if team.is_alone else batches), self.plan.dtype
+            )
+            if team.is_alone and stopping.asked():
+                return None
+            return self.figures(team.gathered(found.outputs), team.gathered(found.labels), loss)
 
         return validate
 

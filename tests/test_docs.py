@@ -76,7 +76,7 @@ def test_every_command_in_the_documents_exists() -> None:
     named = {
         word
         for block in blocks("(?:sh|console)")
-        for word in re.findall(r"^(?:\$ )?histoflow (\w+)", block, re.M)
+        for word in re.findall(r"^(?:\$ )?histoflow ([\w-]+)", block, re.M)
     }
     assert named
     assert named <= known

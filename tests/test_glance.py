@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -62,9 +63,13 @@ def test_a_figure_that_was_never_defined_has_no_best() -> None:
 def test_validation_is_told_and_its_figures_are_passed_on() -> None:
     look = Glance(1, 1, [], "val_loss", torch.device("cpu"))
     with progress.listening(heard := Heard()):
+        look.at(Position(step=1, loss=1.0, images=2))
         assert look.validating(lambda model: {"val_loss": 1.0})(nn.Identity()) == {"val_loss": 1.0}
         look.over()
-    assert heard.figures == [{"now": "validating"}, {}]
+    _, validating, over = heard.figures
+    assert (validating["now"], validating["loss"]) == ("validating", "0.500")
+    assert "step" not in validating
+    assert over == {}
 
 
 def _trained(name: str, every: float, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, Heard]:
@@ -96,3 +101,16 @@ def test_looking_often_neither_saves_nor_changes_what_is_trained(monkeypatch: py
     assert len(hashes) == 1
     losses = [[entry["train_loss"] for entry in run.history()] for run in (often, seldom)]
     assert losses[0] == losses[1]
+
+
+def test_a_training_that_goes_on_knows_the_epochs_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(glance, "EVERY", 0.0)
+    experiment = small_experiment(training={"epochs": 2, "batch_size": 32})
+    run = stages.start(experiment, "resumed")
+    packed = stages.preprocess(experiment, stages.fetch(experiment))
+    with closing(stages.training(experiment, packed, run)) as epochs:
+        next(epochs)
+    with progress.listening(heard := Heard()):
+        stages.train(experiment, packed, run)
+    assert heard.figures[0]["step"] == "1 of 4"
+    assert heard.figures[0]["best"].endswith(" in epoch 1")

@@ -19,7 +19,7 @@ from histoflow.experiment import Experiment, json_schema, load
 from histoflow.runs import Run
 from histoflow.stages import experiment_of
 from histoflow.tuning.settings import is_tuning, load_tuning
-from histoflow_flows import cli_reap, cli_service, cli_tune, display
+from histoflow_flows import cli_find, cli_predict, cli_reap, cli_service, cli_tune, display
 from histoflow_flows.interrupts import Interrupted, interruptible
 
 app = typer.Typer(
@@ -312,30 +312,37 @@ def _as_text(value: Any) -> str:
 def check(
     source: Annotated[str, typer.Argument(metavar="RECIPE|FILE", help="What to check.")],
     overrides: Overrides = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Tell what each setting comes to on this machine, and why.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Tell it as data for other programs.")] = False,
 ) -> None:
     """Validate an experiment or a tuning: exit 0, or 2 with every mistake in it."""
-    if is_tuning(recipes.read(source)):
-        _check_tuning(source, overrides or ())
-        return
-    experiment = load(source, overrides or ())
-    display.out.print(
-        f"{source} is valid: {experiment.architecture.name} on {experiment.dataset.name}, "
-        f"loss {experiment.loss.name}, {experiment.training.epochs} epochs.",
-        markup=False,
+    check_it = _check_tuning if is_tuning(recipes.read(source)) else _check_experiment
+    experiment, verdict = check_it(source, overrides or ())
+    if not as_json:
+        display.out.print(f"{source} is valid: {verdict}.", markup=False)
+    if explain or as_json:
+        cli_find.show_explanation(experiment, as_json)
+
+
+def _check_experiment(source: str, overrides: Sequence[str]) -> tuple[Experiment, str]:
+    experiment = load(source, overrides)
+    return experiment, (
+        f"{experiment.architecture.name} on {experiment.dataset.name}, "
+        f"loss {experiment.loss.name}, {experiment.training.epochs} epochs"
     )
 
 
-def _check_tuning(source: str, overrides: Sequence[str]) -> None:
+def _check_tuning(source: str, overrides: Sequence[str]) -> tuple[Experiment, str]:
+    """With the experiment that its trials begin from."""
     from histoflow.tuning.checking import objectives_of, space_of
 
     tuning = load_tuning(source, overrides)
     space = space_of(tuning, source=source)
     names = ", ".join(dimension.name for dimension in space.dimensions)
-    display.out.print(
-        f"{source} is valid: it searches {names} by {tuning.search.sampler} "
-        f"for the best {', '.join(objectives_of(tuning))}.",
-        markup=False,
-    )
+    best = ", ".join(objectives_of(tuning))
+    return tuning.experiment, f"it searches {names} by {tuning.search.sampler} for the best {best}"
 
 
 @app.command("recipes")
@@ -366,6 +373,8 @@ def show_home() -> None:
     display.out.print(display.table("", ("folder", "size"), rows))
 
 
+cli_find.register(app)
+cli_predict.register(app)
 cli_reap.register(app)
 cli_tune.register(app, _flow_environment, _show_result)
 

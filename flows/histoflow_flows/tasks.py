@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,14 @@ def train(experiment: Experiment, packed: stages.Packed, run: Run, profile: bool
 def evaluate(run: Run, reason: str, again: bool, device: str | None = None) -> stages.Evaluated:
     with evidence.of_work():
         return stages.evaluate(run, reason, again, device)
+
+
+@task(task_run_name="predict with {run.id}", cache_policy=NO_CACHE)
+def predict(
+    run: Run, images: Sequence[Path], split: Any, out: Path, tta: Any, device: str | None = None
+) -> stages.Predicted:
+    with evidence.of_work():
+        return stages.predict(run, images, out=out, split=split, tta=tta, device=device, overwrite=True)
 
 
 @task(task_run_name="report {run.id}", cache_policy=NO_CACHE)

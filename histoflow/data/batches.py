@@ -90,6 +90,11 @@ class TrainBatches:
         """Images in the steps of an epoch before this one, of all processes together."""
         return self._cut.between(step - 1)[1] if step else 0
 
+    def images_of(self, step: int) -> int:
+        """Images in this step of an epoch, of all processes together."""
+        start, end = self._cut.between(step)
+        return end - start
+
     @property
     def is_resident(self) -> bool:
         """Whether the device can make batches alone."""
@@ -131,7 +136,8 @@ class TrainBatches:
         batches = self._source.batches(self.places(epoch, first_step))
         for step, stored in enumerate(batches, start=first_step):
             generator.manual_seed(self.chance(epoch, step))
-            yield self._changed(stored, generator, side, buffers)
+            batch = self._changed(stored, generator, side, buffers)
+            yield batch if self._ranks == 1 else batch._replace(of=self.images_of(step))
 
     def _changed(
         self, stored: Stored, generator: Generator, side: int | None, buffers: Buffers | None = None
@@ -172,18 +178,27 @@ class TrainBatches:
 class EvalBatches:
     """Images and labels of a split in its stored order, without augmentation.
 
-    On the CPU the images are valid until the next batch is asked for: their memory is used again.
+    On the CPU the images are valid until the next batch is asked for: their memory is used again. Of several
+    processes, each takes a part of its own: ``rank`` is which of them this is.
     """
 
     def __init__(
-        self, split: SplitReader, pixels: Pixels, batch_size: int, residence: Residence = "host"
+        self,
+        split: SplitReader,
+        pixels: Pixels,
+        batch_size: int,
+        residence: Residence = "host",
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         _refuse_empty(split)
+        _refuse_fewer_than(ranks, split)
         self._split, self._pixels, self._batch_size = split, pixels, batch_size
+        self._begin, self._end = len(split) * rank // ranks, len(split) * (rank + 1) // ranks
         self._source = source_of(split, pixels.device, residence)
 
     def __len__(self) -> int:
-        return -(-len(self._split) // self._batch_size)
+        return -(-(self._end - self._begin) // self._batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         buffers = _buffers(self._pixels.device)
@@ -191,8 +206,8 @@ class EvalBatches:
             yield self._pixels.normalised_bytes(images, buffers), labels
 
     def _places(self) -> Iterator[Places]:
-        for start in range(0, len(self._split), self._batch_size):
-            yield np.arange(start, min(start + self._batch_size, len(self._split)))
+        for start in range(self._begin, self._end, self._batch_size):
+            yield np.arange(start, min(start + self._batch_size, self._end))
 
 
 @dataclass(frozen=True)
@@ -236,6 +251,14 @@ def _refuse_empty(split: SplitReader) -> None:
     if not len(split):
         raise DataError(
             f"The {split.name} split has no images. Raise its share (split.val, split.test), or add data."
+        )
+
+
+def _refuse_fewer_than(ranks: int, split: SplitReader) -> None:
+    if len(split) < ranks:
+        raise DataError(
+            f"The {split.name} split must have an image for each of the {ranks} devices. Got {len(split)}. "
+            f"Use fewer devices (compute.devices), or add data."
         )
 
 

@@ -16,3 +16,5 @@ class Batch(NamedTuple):
     """The labels of the images that were mixed in."""
     shares: Tensor | None = None
     """How much of each image is its own, from 0 to 1."""
+    of: int | None = None
+    """How many images the step has in all processes together; None where there are no others."""

@@ -77,8 +77,9 @@ def _peak_or_none(peak_of: Callable[[int], int], size: int) -> int | None:
 
 
 def give_back_memory() -> None:
-    gc.collect()
-    if torch.cuda.is_initialized():
+    """To the device, what nothing uses any more."""
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        gc.collect()
         torch.cuda.empty_cache()
 
 
@@ -116,21 +117,9 @@ FEWEST = 20
 """Steps of a range test; fewer show nothing but chance."""
 GIVE_UP = 4.0
 """A loss that is so many times its least has left for good."""
-_SMOOTHING = 0.9
+_KEEPS = 0.9
 _SETTLE = 5
-"""Steps that the smoothed loss needs before its slope means anything."""
-
-
-class _Smooth:
-    """A moving average, in which the first values count no more than others."""
-
-    def __init__(self) -> None:
-        self._mean, self._count = 0.0, 0
-
-    def add(self, value: float) -> float:
-        self._mean = _SMOOTHING * self._mean + (1 - _SMOOTHING) * value
-        self._count += 1
-        return self._mean / (1 - _SMOOTHING**self._count)
+"""Steps before which a loss that falls, or leaves, says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,18 +131,21 @@ class RangeTest:
 
     @property
     def smoothed(self) -> tuple[float, ...]:
-        smooth = _Smooth()
-        return tuple(smooth.add(loss) for loss in self.losses)
+        """The mean of the losses around each, of which the nearest count most."""
+        reach = max(2, len(self.losses) // 20)
+        near = np.bartlett(2 * reach + 3)[1:-1]
+        whole, there = np.pad(self.losses, reach), np.pad(np.ones(len(self.losses)), reach)
+        return tuple((np.convolve(whole, near, "valid") / np.convolve(there, near, "valid")).tolist())
 
     @property
     def steepest(self) -> float | None:
         """The rate at which the smoothed loss falls fastest; None where it never fell."""
         end = self._lowest() + 1
-        if end < _SETTLE + 2:
+        if end < _SETTLE:
             return None
-        slopes = np.gradient(self.smoothed[:end], np.log(self.rates[:end]))[_SETTLE:]
+        slopes = np.gradient(self.smoothed[:end], np.log(self.rates[:end]))
         place = int(np.argmin(slopes))
-        return self.rates[_SETTLE + place] if slopes[place] < 0 else None
+        return self.rates[place] if slopes[place] < 0 else None
 
     @property
     def tenth_of_best(self) -> float | None:
@@ -162,6 +154,18 @@ class RangeTest:
 
     def _lowest(self) -> int:
         return int(np.argmin(self.smoothed))
+
+
+class _Recent:
+    """The mean of the latest values, in which the first count no more than others."""
+
+    def __init__(self) -> None:
+        self._mean, self._count = 0.0, 0
+
+    def add(self, value: float) -> float:
+        self._mean = _KEEPS * self._mean + (1 - _KEEPS) * value
+        self._count += 1
+        return self._mean / (1 - _KEEPS**self._count)
 
 
 def growing(lowest: float, highest: float, steps: int) -> list[float]:
@@ -187,15 +191,15 @@ def range_test(
     shares = _shares(trainee.optimizer, base)
     trained = _losses(trainee, batches, seed, manner)
     losses: list[float] = []
-    smooth, least = _Smooth(), math.inf
+    recent, least = _Recent(), math.inf
     for rate in rates:
         for group, share in zip(trainee.optimizer.param_groups, shares, strict=True):
             group["lr"] = share * rate
         losses.append(next(trained))
         done()
-        smoothed = smooth.add(losses[-1])
-        least = min(least, smoothed)
-        if not math.isfinite(smoothed) or smoothed > GIVE_UP * least > 0:
+        mean = recent.add(losses[-1])
+        least = min(least, mean)
+        if not math.isfinite(mean) or mean > GIVE_UP * least > 0:
             break
     trained.close()
     return _usable(RangeTest(rates=tuple(rates[: len(losses)]), losses=tuple(losses)))
@@ -204,16 +208,14 @@ def range_test(
 def _shares(optimizer: Optimizer, base: float) -> list[float]:
     if any("lr" not in group for group in optimizer.param_groups):
         raise PluginError(
-            f"The optimizer must keep its learning rate as 'lr' in each parameter group for a test of learning "
-            f"rates. Got {type(optimizer).__name__}, which does not. Choose another optimizer."
+            f"The optimizer must keep its learning rate as 'lr' in each parameter group for a test of "
+            f"learning rates. Got {type(optimizer).__name__}, which does not. Choose another optimizer."
         )
     # A schedule that warms up has lowered the rate already.
     return [float(group.get("initial_lr", group["lr"])) / base for group in optimizer.param_groups]
 
 
-def _losses(
-    trainee: Trainee, batches: Batches, seed: int, manner: Manner
-) -> Generator[float, None, None]:
+def _losses(trainee: Trainee, batches: Batches, seed: int, manner: Manner) -> Generator[float, None, None]:
     """One for each step of as many epochs as are asked for, taken when asked."""
     step = Step(trainee, manner)
     reseed = chance_of(next(trainee.model.parameters()).device)
@@ -231,6 +233,7 @@ def _usable(test: RangeTest) -> RangeTest:
     if finite < _SETTLE:
         raise DivergedError(
             f"The loss left at once: after {len(test.losses)} steps, at a learning rate of "
-            f"{test.rates[len(test.losses) - 1]:.3g}, it is {test.losses[-1]:.4g}. Start from a lower rate (--from)."
+            f"{test.rates[len(test.losses) - 1]:.3g}, it is {test.losses[-1]:.4g}. "
+            f"Start from a lower rate (--from)."
         )
     return RangeTest(rates=test.rates[:finite], losses=test.losses[:finite])

@@ -79,17 +79,19 @@ def fit(
     pause: Callable[[], bool] = lambda: False,
     manner: Manner = PLAIN,
     monitor: Monitor = lambda values: values.get("val_loss"),
+    mean: Callable[[Tensor], Tensor] = lambda losses: losses,
 ) -> Iterator[Epoch | Position]:
     """Train, yielding after each epoch when everything is as that epoch left it.
 
     ``pause`` is asked after each step; where it says yes, the position is yielded, from which training
-    can start again. It is yielded as well when the validation was asked to end.
+    can start again. It is yielded as well when the validation was asked to end. Where several processes
+    train together, all must pause after the same steps, and ``mean`` is that of their losses.
     """
     work = _work(trainee, batches, manner, seed)
     while start.epoch <= epochs:
         if start.lr is None:
             start = replace(start, lr=float(trainee.optimizer.param_groups[0]["lr"]))
-        done = yield from _train_epoch(trainee, batches, work, start, pause)
+        done = yield from _train_epoch(trainee, batches, work, _Tally(start, mean), pause)
         begun = time.perf_counter()
         while (values := validate(trainee.kept)) is None:
             yield done
@@ -128,8 +130,9 @@ def _after_validation(trainee: Trainee, figure: float | None) -> None:
 class _Tally:
     """The losses since the last position. They stay on the device: reading one would wait for it."""
 
-    def __init__(self, start: Position) -> None:
+    def __init__(self, start: Position, mean: Callable[[Tensor], Tensor]) -> None:
         self.position = start
+        self._mean = mean
         self._losses: list[Tensor] = []
         self._images: list[int] = []
         self._begin = time.perf_counter()
@@ -145,7 +148,7 @@ class _Tally:
 
     def read(self) -> Position:
         """The position now; a loss that is not finite ends training."""
-        losses = torch.stack(self._losses).tolist() if self._losses else []
+        losses = self._mean(torch.stack(self._losses)).tolist() if self._losses else []
         total, last = self.position.loss, self.position
         for step, (loss, images) in enumerate(zip(losses, self._images, strict=True), start=last.step + 1):
             _refuse_divergence(f"the loss of epoch {last.epoch}, step {step},", loss)
@@ -163,11 +166,11 @@ class _Tally:
 
 
 def _train_epoch(
-    trainee: Trainee, batches: Batches, work: Work, start: Position, pause: Callable[[], bool]
+    trainee: Trainee, batches: Batches, work: Work, tally: _Tally, pause: Callable[[], bool]
 ) -> Generator[Position, None, Position]:
     """Train the rest of the epoch; returns the position at its end."""
+    start, each_step = tally.position, trainee.scheduler_every == "step"
     trainee.prepare(start.epoch)
-    tally, each_step = _Tally(start), trainee.scheduler_every == "step"
     for loss, images in work(start.epoch, start.step):
         tally.add(loss, images)
         if each_step:

@@ -6,6 +6,7 @@ what each operation keeps for the backward pass.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -64,12 +65,13 @@ def footprint_of(
     lower = 0 if dtype is None else gradients * dtype.itemsize // torch.float32.itemsize
     few, more = (kept_for_backward(model.to(dtype), images, image, dtype) for images in _TRIED)
     per_image = (more - few) // (_TRIED[1] - _TRIED[0])
+    as_drawn = 0 if dtype is None else math.prod(image) * torch.float32.itemsize  # beside its cast copy
     return Footprint(
         weights=copies * weights + lower,
         gradients=gradients,
         optimizer=optimizer,
         activations=max(0, few - _TRIED[0] * per_image),
-        per_image=per_image,
+        per_image=per_image + as_drawn,
     )
 
 

@@ -1,8 +1,8 @@
 """Makes a network ready for inference alone: the same outputs, sooner.
 
-A batch norm that follows a convolution is folded into it. On a CPU with oneDNN, images then stay in the blocked
-layout in which that library computes, from one convolution to the next, and weights are brought into it once;
-otherwise each layer converts to and fro.
+A batch norm that follows a convolution is folded into it. On a CPU with oneDNN, images then stay in the
+blocked layout in which that library computes, from one convolution to the next, and weights are brought
+into it once; otherwise each layer converts to and fro.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import operator
 from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -24,7 +24,7 @@ Change = Callable[[fx.GraphModule], fx.GraphModule]
 
 _TOLERANCE = 1e-4
 """Of the largest output. Rounding is far below it, a fold that went wrong far above."""
-_TAKE_BLOCKED = (nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Identity, nn.Dropout)
+_TAKE_BLOCKED = (nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.Identity, nn.Dropout)
 _FUNCTIONS_TAKE_BLOCKED = (operator.add, operator.iadd, torch.add, torch.relu, functional.relu)
 
 
@@ -68,12 +68,16 @@ def prepare(
     images = torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
     if fold:
         ready = _changed(ready, images, _folded)
-    if device.type == "cpu" and (torch.backends.mkldnn.is_available() if blocked is None else blocked):
+    if device.type == "cpu" and (_has_onednn() if blocked is None else blocked):
         in_blocks = _changed(ready, images, _in_blocks)
         if in_blocks is not ready:
             return in_blocks
     last = torch.channels_last if channels_last else torch.contiguous_format
     return ready.to(device).to(memory_format=last)
+
+
+def _has_onednn() -> bool:
+    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
 
 @torch.no_grad()
@@ -95,23 +99,26 @@ def _changed(model: nn.Module, images: Tensor, change: Change) -> nn.Module:
 def _folded(traced: fx.GraphModule) -> fx.GraphModule:
     calls = Counter(node.target for node in traced.graph.nodes if node.op == "call_module")
     for node in list(traced.graph.nodes):
-        before = node.args[0] if node.args else None
-        norm, convolution = _module(traced, node), _module(traced, before)
-        if not isinstance(norm, nn.BatchNorm2d) or type(convolution) is not nn.Conv2d:
+        norm, before = _module(traced, node), _first_input(node)
+        convolution = _module(traced, before)
+        if not isinstance(norm, nn.BatchNorm2d) or not isinstance(convolution, nn.Conv2d):
             continue
         used_once = calls[node.target] == calls[before.target] == len(before.users) == 1
         if used_once and norm.track_running_stats:
-            traced.set_submodule(before.target, fuse_conv_bn_eval(convolution, norm))
+            traced.set_submodule(str(before.target), fuse_conv_bn_eval(convolution, norm))
             node.replace_all_uses_with(before)
             traced.graph.erase_node(node)
     return _recompiled(traced)
 
 
-def _module(traced: fx.GraphModule, node: object) -> nn.Module | None:
+def _first_input(node: fx.Node) -> fx.Node:
+    """What the node works on first; the node itself where it has no input."""
+    return next(iter(node.all_input_nodes), node)
+
+
+def _module(traced: fx.GraphModule, node: fx.Node) -> nn.Module | None:
     """What this node calls, if it calls a module."""
-    if isinstance(node, fx.Node) and node.op == "call_module":
-        return traced.get_submodule(str(node.target))
-    return None
+    return traced.get_submodule(str(node.target)) if node.op == "call_module" else None
 
 
 def _recompiled(traced: fx.GraphModule) -> fx.GraphModule:
@@ -129,22 +136,23 @@ class _BlockedConvolution(nn.Module):
 
     def __init__(self, convolution: nn.Conv2d) -> None:
         super().__init__()
-        self._how = (
-            convolution.stride,
-            convolution.padding,
-            convolution.dilation,
+        self._stride, self._padding = convolution.stride, convolution.padding
+        self._dilation, self._groups = convolution.dilation, convolution.groups
+        # Not as parameters: this layout can neither be saved nor moved.
+        self._weight = torch._C._nn.mkldnn_reorder_conv2d_weight(
+            convolution.weight.detach().to_mkldnn(),
+            list(convolution.padding),
+            list(convolution.stride),
+            list(convolution.dilation),
             convolution.groups,
         )
-        stride, padding, dilation, groups = self._how
-        self._weight = torch._C._nn.mkldnn_reorder_conv2d_weight(
-            convolution.weight.detach().to_mkldnn(), padding, stride, dilation, groups
-        )
         bias = convolution.bias
-        self._bias = torch.zeros(len(convolution.weight)) if bias is None else bias.detach()
-        self._bias = self._bias.to_mkldnn()
+        self._bias = (torch.zeros(len(convolution.weight)) if bias is None else bias.detach()).to_mkldnn()
 
     def forward(self, images: Tensor) -> Tensor:
-        return torch.conv2d(images, self._weight, self._bias, *self._how)
+        return torch.conv2d(
+            images, self._weight, self._bias, self._stride, self._padding, self._dilation, self._groups
+        )
 
 
 def _in_blocks(traced: fx.GraphModule) -> fx.GraphModule:
@@ -152,15 +160,25 @@ def _in_blocks(traced: fx.GraphModule) -> fx.GraphModule:
     in_blocks: set[fx.Node] = set()
     for node in list(traced.graph.nodes):
         module = _module(traced, node)
-        convolves = type(module) is nn.Conv2d and module.padding_mode == "zeros"
-        if convolves or (_takes_blocked(node, module) and in_blocks.intersection(node.all_input_nodes)):
-            if convolves:
-                traced.set_submodule(node.target, _BlockedConvolution(module))
+        if _can_be_blocked(module) or (
+            _takes_blocked(node, module) and in_blocks.intersection(node.all_input_nodes)
+        ):
             _convert_inputs(node, [one for one in node.all_input_nodes if one not in in_blocks], "to_mkldnn")
             in_blocks.add(node)
         else:
             _convert_inputs(node, [one for one in node.all_input_nodes if one in in_blocks], "to_dense")
+    _block_convolutions(traced)
     return _recompiled(traced)
+
+
+def _block_convolutions(traced: fx.GraphModule) -> None:
+    for name, module in list(traced.named_modules()):
+        if _can_be_blocked(module):
+            traced.set_submodule(name, _BlockedConvolution(cast("nn.Conv2d", module)))
+
+
+def _can_be_blocked(module: nn.Module | None) -> bool:
+    return isinstance(module, nn.Conv2d) and module.padding_mode == "zeros"
 
 
 def _takes_blocked(node: fx.Node, module: nn.Module | None) -> bool:

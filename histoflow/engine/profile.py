@@ -45,6 +45,9 @@ def prepare() -> None:
     The profiler complains where it is first used elsewhere; and of its own chatter a user needs nothing.
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", _SILENT)
+    # What watches the GPU must not be ended and begun again where CUDA graphs are replayed: that crashes.
+    os.environ.setdefault("DISABLE_CUPTI_LAZY_REINIT", "1")
+    os.environ.setdefault("TEARDOWN_CUPTI", "0")
     with profile(activities=[ProfilerActivity.CPU]):
         pass
 
@@ -110,14 +113,12 @@ class Profile(Unprofiled):
 
     def epoch_ended(self) -> None:
         self._epochs += 1
-        if self._recorder:
-            self._recorder.stop()  # by the thread that began it, and the next epoch may have another one
+        self._stop_recording()  # by the thread that began it, as the next epoch may have another one
         if self._step - self._recorded >= _ENOUGH:
             self._finish()
 
     def end(self) -> None:
-        if self._recorder:
-            self._recorder.stop()
+        self._stop_recording()
         if self._step:
             self._finish()
 
@@ -136,8 +137,6 @@ class Profile(Unprofiled):
         if self._recorder and self._step:
             self._recorder.step()
         self._step += 1
-        if self._step - self._recorded == _MOST:
-            self.mark(_UNMARKED)
         self.mark("data")
 
     def mark(self, phase: str) -> None:
@@ -166,7 +165,7 @@ class Profile(Unprofiled):
         if self._device.type != "cuda":
             return perf_counter()
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        event.record()
+        event.record(torch.cuda.current_stream(self._device))
         return event
 
     def _between(self, start: Any, end: Any) -> float:
@@ -188,6 +187,11 @@ class Profile(Unprofiled):
         enough = steps >= _WAIT + _WARM_UP + _RECORDED
         plan = schedule(wait=_WAIT, warmup=_WARM_UP, active=_RECORDED, repeat=1) if enough else None
         return profile(activities=activities, schedule=plan, on_trace_ready=self._keep_trace)
+
+    def _stop_recording(self) -> None:
+        if self._recorder:
+            self._recorder.stop()
+            self._recorder = None
 
     def _keep_trace(self, recorded: profile) -> None:
         with files.atomic_file(self._folder / "trace.json") as temporary:

@@ -48,6 +48,8 @@ class Trainee:
     freezing: Freezing | None = None
     parallel: nn.Module | None = None
     """The model wrapped so that processes exchange their gradients."""
+    without_exchange: Callable[[], AbstractContextManager[object]] = nullcontext
+    """Within it they do not: each adds up its own."""
     recordable: bool = False
     """Whether the optimizer's part of a step can be recorded as a CUDA graph."""
 
@@ -75,6 +77,8 @@ class Manner:
     """What the network computes in under autocast; None casts nothing."""
     parts: int = 1
     """In so many parts a batch passes through the network, one after the other."""
+    processes: int = 1
+    """So many take each step together; the mean of their gradients is followed."""
     clip: float | None = None
     """The largest norm of the gradient."""
     graphs: bool = False
@@ -124,17 +128,26 @@ class Step:
         return tuple(parameter.requires_grad for parameter in self._parameters)
 
     def _gradient(self, batch: Batch) -> Tensor:
-        """That of the mean loss, which is returned."""
-        if self._manner.parts == 1:
+        """That of the mean loss, which is returned; of several processes, the mean of what they return is."""
+        if self._manner.parts == 1 and batch.of is None:
             losses = self._losses(batch)
             self._backward(losses, 1 / len(losses))
             return losses.detach().mean()
-        total, sums = len(batch.labels), []
-        for part in _in_parts(batch, self._manner.parts):
-            losses = self._losses(part)
-            self._backward(losses, 1 / total)
-            sums.append(losses.detach().sum())
-        return torch.stack(sums).sum() / total
+        each = (batch.of or len(batch.labels)) / self._manner.processes
+        *first, last = _in_parts(batch, self._parts(int(each)))
+        with self._trainee.without_exchange():
+            sums = [self._part(part, 1 / each) for part in first]
+        sums.append(self._part(last, 1 / each))
+        return torch.stack(sums).sum() / each
+
+    def _parts(self, images: int) -> int:
+        """As many in all processes, whose batch norms may wait for one another."""
+        return max(1, min(self._manner.parts, images // 2))  # batch norm cannot train on a single image
+
+    def _part(self, part: Batch, weight: float) -> Tensor:
+        losses = self._losses(part)
+        self._backward(losses, weight)
+        return losses.detach().sum()
 
     def _losses(self, batch: Batch) -> Tensor:
         """One for each image."""
@@ -175,8 +188,8 @@ class Step:
 
 
 def _in_parts(batch: Batch, parts: int) -> Iterator[Batch]:
-    parts = max(1, min(parts, len(batch.labels) // 2))  # batch norm cannot train on a single image
-    columns = [[None] * parts if column is None else column.tensor_split(parts) for column in batch]
+    tensors = (batch.images, batch.labels, batch.partners, batch.shares)
+    columns = [[None] * parts if column is None else column.tensor_split(parts) for column in tensors]
     return (Batch(*part) for part in zip(*columns, strict=True))
 
 
@@ -191,7 +204,7 @@ def take_steps(
     seeds = series(seed, Stream.STEP, epoch)
     for number, batch in enumerate(batches.epoch(epoch, first_step), start=first_step):
         reseed(seeds(number))
-        yield step(batch), len(batch.labels)
+        yield step(batch), batch.of or len(batch.labels)
 
 
 Reseed = Callable[[int], None]

@@ -34,7 +34,14 @@ class MuonParams(Params):
 def build_muon(params: MuonParams, parameters: Parameters) -> TorchOptimizer:
     from histoflow_plugins._muon_optimizer import Muon
 
-    return Muon(parameters, **params.model_dump())
+    return Muon(
+        parameters,
+        lr=params.lr,
+        momentum=params.momentum,
+        weight_decay=params.weight_decay,
+        others=params.others,
+        rounds=params.rounds,
+    )
 
 
 MUON = Optimizer(

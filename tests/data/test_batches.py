@@ -232,6 +232,32 @@ def test_more_processes_than_a_batch_has_images_are_refused(store: PackedStore) 
         batches(store, batch_size=3, ranks=4)
 
 
+def test_a_part_of_a_batch_knows_the_images_of_the_whole(store: PackedStore) -> None:
+    parts = [
+        [batch.of for batch in batches(store, batch_size=17, rank=r, ranks=2).epoch(1)] for r in range(2)
+    ]
+    assert parts == [[17, 17, 20], [17, 17, 20]]
+    assert {batch.of for batch in batches(store).epoch(1)} == {None}
+
+
+@pytest.mark.parametrize("ranks", [2, 4, 18])
+def test_processes_share_a_split_in_its_order(store: PackedStore, ranks: int) -> None:
+    split = store.split("val")
+    parts = [EvalBatches(split, PIXELS, 4, rank=rank, ranks=ranks) for rank in range(ranks)]
+    labels = [[labels for _, labels in part] for part in parts]
+    assert torch.equal(
+        torch.cat([some for part in labels for some in part]), torch.from_numpy(np.array(split.labels))
+    )
+    assert [len(part) for part in parts] == [len(some) for some in labels]
+
+
+def test_fewer_images_than_processes_to_validate_on_are_refused(store: PackedStore) -> None:
+    with pytest.raises(
+        DataError, match=r"The val split must have an image for each of the 19 devices. Got 18"
+    ):
+        EvalBatches(store.split("val"), PIXELS, 4, ranks=19)
+
+
 # ── Where the images lie ────────────────────────────────────────────────────────────────────────
 
 

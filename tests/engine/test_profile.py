@@ -20,6 +20,7 @@ from histoflow.engine.profile_table import Costs, Operator, table
 from histoflow.engine.step import Manner, Trainee
 
 CPU = torch.device("cpu")
+BEGIN = Position()
 PHASES = ("data", "forward and loss", "backward", "optimizer", "rest of the step")
 
 
@@ -55,7 +56,7 @@ def validate(network: nn.Module) -> dict[str, float | None]:
 
 
 def train(
-    profile: Unprofiled, *, steps: int, epochs: int = 1, start: Position = Position(), parts: int = 1
+    profile: Unprofiled, *, steps: int, epochs: int = 1, start: Position = BEGIN, parts: int = 1
 ) -> Trainee:
     prepare()
     ours = trainee()

@@ -24,7 +24,8 @@ dataset: {name: tissue, classes: 2, size: 32, images: 180, slides: 15}
 augment: [flips, right_angles]
 scheduler: one_cycle
 architecture: {name: cnn, widths: [8, 16]}
-training: {epochs: 3, batch_size: 32, device: cpu}
+training: {epochs: 3, batch_size: 32}
+compute: {device: cpu}
 metrics: [accuracy, roc_auc]
 seed: 7
 """
@@ -57,7 +58,7 @@ def weights(run: Path) -> dict[str, str]:
 def test_train_evaluate_and_runs_work_against_a_prefect_server(
     cli: Cli, home: Path, experiment: str, prefect_server: str
 ) -> None:
-    trained = cli("train", experiment)
+    trained = cli("train", experiment, "--profile")
     assert trained.returncode == 0, trained.stderr
     assert "Flow run" not in trained.stdout + trained.stderr, "Prefect's log goes to the server alone"
     logs = httpx.post(f"{prefect_server}/logs/filter", json={"limit": 100}).json()
@@ -66,6 +67,8 @@ def test_train_evaluate_and_runs_work_against_a_prefect_server(
     assert "overall" in trained.stdout
     run = the_run(home)
     assert str(run / "report.html") in trained.stdout
+    assert (run / "profile" / "summary.txt").read_text() in trained.stdout
+    assert str(run / "profile" / "trace.json") in trained.stdout
     assert (run / "report.html").is_file()
 
     evaluated = cli("evaluate", "latest", "--reason", "a second look")

@@ -106,7 +106,7 @@ def test_the_server_blames_what_is_wrong() -> None:
         return str(refused.value)
 
     assert "'learning_rate' is not one of" in blamed({"name": "sgd", "learning_rate": 1})
-    assert "'experiment.optimizer.momentum'" in blamed({"name": "sgd", "momentum": "much"})
+    assert "'experiment.optimizer.beta1'" in blamed({"name": "adam", "beta1": "much"})
     for wrong in ({"name": "sgd", "weight_decay": "much"}, {"name": "sgdd"}):
         assert "field 'experiment.optimizer'. Failure reason: {'name': 'sgd" in blamed(wrong)
 

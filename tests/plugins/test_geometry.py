@@ -60,13 +60,15 @@ def test_bytes_go_where_floats_go(transform: Transform[Any]) -> None:
     assert torch.equal(moved / 255, augmented(transform, transform.params(), stored / 255, seed=3))
 
 
+@pytest.mark.parametrize("size", [(12, 12), (70, 70), (70, 80), (10, 12)])
 @pytest.mark.parametrize("transform", [FLIPS, RIGHT_ANGLES])
-def test_a_device_that_takes_all_images_at_once_does_the_same(
-    transform: Transform[Any], monkeypatch: pytest.MonkeyPatch
+def test_a_device_that_takes_all_images_at_once_does_the_same_as_either_library(
+    transform: Transform[Any], size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one_by_one = augmented(transform, transform.params(), images(50))
+    batch = images(50, 3, *size)
+    one_by_one = augmented(transform, transform.params(), batch)
     monkeypatch.setattr(geometry, "_takes_one_by_one", lambda device: False)
-    assert torch.equal(augmented(transform, transform.params(), images(50)), one_by_one)
+    assert torch.equal(augmented(transform, transform.params(), batch), one_by_one)
 
 
 def test_right_angles_are_equally_likely() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from histoflow.experiment import parse
 from histoflow.testing import check_component
 from histoflow_plugins._muon_optimizer import orthogonal
 from histoflow_plugins.muon import MUON, MuonParams
@@ -83,6 +84,12 @@ def test_frozen_parameters_stay_as_they_are() -> None:
     running.step()
     assert torch.equal(frozen, torch.ones(2, 2))
     assert not running.state
+
+
+def test_an_experiment_builds_it_with_its_parameters() -> None:
+    chosen = parse({"dataset": "tissue", "optimizer": {"name": "muon", "lr": 0.1, "rounds": 4}}).optimizer
+    (group,) = MUON.build(chosen, [nn.Parameter(torch.ones(2, 2))]).param_groups
+    assert (group["lr"], group["rounds"]) == (0.1, 4)
 
 
 def _one_step(gradient: torch.Tensor, rate: Any = None) -> torch.Tensor:

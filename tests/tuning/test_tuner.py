@@ -14,6 +14,7 @@ import pytest
 from optuna.trial import TrialState
 
 from histoflow.data.store import PackedStore
+from histoflow.engine import device
 from histoflow.errors import DivergedError, RunError, TuningError, UserError
 from histoflow.runs import Run
 from histoflow.tuning import study as studies
@@ -98,6 +99,22 @@ def test_a_trial_that_was_interrupted_goes_on_from_its_checkpoint_and_comes_to_t
         assert again == order, "the trial that was under way comes first, in the same folder"
         assert [entry["epoch"] for entry in train_trial(again, data)] == [2, 3]
     assert losses(broken.trial_run("trial-0000")) == losses(whole.trial_run("trial-0000"))
+
+
+@pytest.mark.parametrize(("search", "threads"), [({}, 8), ({"parallel": 4}, 2), ({"parallel": 99}, 1)])
+def test_trials_that_train_side_by_side_share_the_cores(
+    search: dict[str, Any], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "cores", lambda: 8)
+    study = begun(small_tuning(**search))
+    data = packed(study.tuning().experiment)
+    with tuning_of(study) as tuner:
+        tuner.prepare()
+        order = tuner.next()
+    assert order is not None
+    list(train_trial(order, data))
+    (session,) = Run(order.folder).read().sessions
+    assert session["plan"]["threads"] == threads
 
 
 def losses(run: Run) -> list[tuple[float, float]]:

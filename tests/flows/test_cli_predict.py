@@ -1,0 +1,126 @@
+"""``histoflow predict`` as a person types it, and the flow of the same work."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from histoflow import stages
+from histoflow_flows import cli
+from support import small_experiment
+
+Typed = Callable[..., int]
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Typed:
+    """Type a command in an empty folder; returns its exit code."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*words: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["histoflow", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0)
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with the run 'done', which has been trained, and 'new', which has not."""
+    home = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HISTOFLOW_HOME", str(home))
+        experiment = small_experiment(training={"epochs": 1, "batch_size": 32})
+        run = stages.start(experiment, "done")
+        stages.train(experiment, stages.preprocess(experiment, stages.fetch(experiment)), run)
+        stages.start(experiment, "new")
+    return home
+
+
+@pytest.fixture
+def images(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three images and a file that is none, to be predicted with the runs of the home."""
+    monkeypatch.setenv("HISTOFLOW_HOME", str(trained))
+    (tmp_path / "images").mkdir()
+    for index in range(3):
+        Image.new("RGB", (32, 32), (80 * index, 0, 90)).save(tmp_path / "images" / f"{index}.png")
+    (tmp_path / "images" / "3.png").write_bytes(b"no image")
+    return tmp_path / "images"
+
+
+def test_predictions_of_a_folder_and_of_files_are_written(
+    typed: Typed, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert typed("predict", "done", "images", "--tta", "dihedral", "--batch-size", "2") == 0
+    assert "3 of 4 images predicted" in capsys.readouterr().out
+    assert pq.read_table(tmp_path / "predictions.parquet").num_rows == 4
+    assert typed("predict", "done", "images/0.png", "images/1.png", "--out", "two.parquet") == 0
+    assert pq.read_table("two.parquet")["path"].to_pylist() == ["images/0.png", "images/1.png"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("nobody", "images"), "nobody"),
+        (("new", "images"), "Run new was never trained. Train it first"),
+        (("done", "empty"), "IMAGES must hold at least one image"),
+        (("done", "nowhere"), "There is no nowhere"),
+        (("done", "images", "--out", "there.parquet"), "there.parquet exists"),
+        (("done", "images", "--tta", "mirror"), "tta must be one of none, flips, dihedral. Got mirror"),
+        (("done", "images", "--batch-size", "many"), "must be auto or a whole number. Got 'many'"),
+        (("done", "images", "--device", "cuda:99"), "Use auto or cpu"),
+        (("done",), "Name either image files and folders, or a split"),
+        (("done", "--split", "test"), "The test split is sealed"),
+    ],
+)
+def test_what_cannot_be_done_is_told(
+    typed: Typed, images: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
+) -> None:
+    Path("empty").mkdir()
+    Path("there.parquet").write_text("the former one")
+    assert typed("predict", *words) == 2
+    assert message in capsys.readouterr().err
+    assert {path.name for path in Path().iterdir()} == {"images", "empty", "there.parquet"}
+    assert Path("there.parquet").read_text() == "the former one"
+
+
+def test_ctrl_c_leaves_nothing_half_written(images: Path, trained: Path, tmp_path: Path) -> None:
+    many = tmp_path / "many"
+    many.mkdir()
+    for index in range(4000):
+        os.link(images / "0.png", many / f"{index}.png")
+    command = [sys.executable, "-m", "histoflow_flows.cli", "predict", "done", "many", "--tta", "dihedral"]
+    environment = os.environ | {"HISTOFLOW_HOME": str(trained)}
+    process = subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".predictions.parquet.*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Nothing was written" in told
+    assert {path.name for path in tmp_path.iterdir()} == {"images", "many"}
+
+
+def test_the_flow_predicts_into_the_runs_folder(trained: Path, cli_environment: dict[str, str]) -> None:
+    script = "from histoflow_flows.predict import predict_flow; print(predict_flow('done', split='val'))"
+    environment = cli_environment | {"HISTOFLOW_HOME": str(trained)}
+    table = trained / "runs" / "done" / "predictions.parquet"
+    table.write_text("of a flow run that begins anew")
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(table)
+    assert pq.read_table(table).num_rows
