@@ -13,6 +13,7 @@ from torchvision.models import resnet18
 
 from histoflow import stages
 from histoflow.data.store import PackedStore
+from histoflow.engine.memory import keep_big_blocks
 from histoflow.experiment import parse
 
 
@@ -24,6 +25,7 @@ def packed(data: Mapping[str, Any]) -> Path:
 
 def with_histoflow(folder: Path, data: Mapping[str, Any]) -> Iterator[int]:
     """How many images each epoch trained on; it ends with a validation and a checkpoint."""
+    keep_big_blocks()  # as the command line does when it starts
     experiment, manifest = parse(data), PackedStore(folder).manifest
     ready = stages.Packed(folder=folder, fingerprint=manifest.fingerprint)
     for _ in stages.training(experiment, ready, stages.start(experiment)):

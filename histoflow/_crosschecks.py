@@ -181,8 +181,8 @@ def _parts_fit_batch(situation: _Situation) -> Iterator[Problem]:
     if training.batch_size != "auto" and training.accumulate > training.batch_size:
         yield Problem(
             "training.accumulate",
-            f"must be at most training.batch_size, which is {training.batch_size}. Got {training.accumulate}. "
-            f"A batch cannot have more parts than images.",
+            f"must be at most training.batch_size, which is {training.batch_size}. "
+            f"Got {training.accumulate}. A batch cannot have more parts than images.",
         )
 
 
@@ -229,8 +229,8 @@ def _start_side_fits(situation: _Situation) -> Iterator[Problem]:
     if not least <= start < min(situation.size):
         yield Problem(
             "training.start_side",
-            f"must be at least {least}, the least that '{choice.name}' takes, and below {min(situation.size)}, "
-            f"the images' shorter side. Got {start}. Leave it out to train on full size throughout.",
+            f"must be at least {least}, the least that '{choice.name}' takes, and below "
+            f"{min(situation.size)}, the images' shorter side. Got {start}. Leave it out to train on full size throughout.",
         )
 
 

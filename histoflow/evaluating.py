@@ -33,7 +33,7 @@ def evaluate_run(
         raise CheckpointError(
             f"Run {run.id} has no checkpoint to evaluate. Train it first: histoflow train --resume {run.id}"
         )
-    store = _store_of(run)
+    store = store_of(run)
     workshop = workshop_of(experiment, run, store, registry, device)
     model = workshop.model(weights_follow=True)
     checkpoint.load_weights(best, model)
@@ -73,7 +73,7 @@ def figures_of_best(run: Run) -> dict[str, Any] | None:
     return metrics if metrics and best and metrics["model"] == best.model_hash else None
 
 
-def _store_of(run: Run) -> PackedStore:
+def store_of(run: Run) -> PackedStore:
     record = run.read()
     if record.packed is None:
         raise RunError(f"Run {run.id} was never trained. Train it first: histoflow train --resume {run.id}")
@@ -117,7 +117,7 @@ def results_of(run: Run) -> Results:
     return Results(
         folder=run.folder,
         run={**record.model_dump(mode="json"), "test_openings": run.openings()},
-        data=_store_of(run).manifest.model_dump(mode="json"),
+        data=store_of(run).manifest.model_dump(mode="json"),
         history=run.history(),
         metrics=scoring.from_json(metrics),
         labels=labels,

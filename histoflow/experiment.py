@@ -162,7 +162,7 @@ class Compute(Settings):
     data: Literal["auto", "device", "host", "stream"] = "auto"
     """Where the packed images lie while training: in the device's memory, in the host's, or on disk."""
     memory_share: float = Field(0.6, gt=0, le=0.95)
-    """The share of free memory, of the device or the host, that the packed images may fill."""
+    """The share of all memory, of the device or the host, that the packed images may fill."""
     threads: int | None = Field(None, ge=1, strict=True)
     """Threads of torch on the CPU; null takes the cores, shared out among trials that run side by side."""
 

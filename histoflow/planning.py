@@ -30,7 +30,7 @@ def plan_for(
         try:
             return decide(_settled(experiment.compute, former), machine, work)
         except DeviceError as error:
-            progress.say(f"The run goes on with other arithmetic, so its figures may differ. {error}")
+            progress.say(f"Computed with other arithmetic than before, so that figures may differ: {error}")
     return decide(experiment.compute, machine, work)
 
 

@@ -33,7 +33,7 @@ from histoflow.engine.inference import Tta
 from histoflow.engine.modes import computing
 from histoflow.engine.predict import outputs_of
 from histoflow.errors import CheckpointError, DataError, DeviceMemoryError, UserError
-from histoflow.evaluating import _store_of, workshop_of
+from histoflow.evaluating import store_of, workshop_of
 from histoflow.experiment import Experiment
 from histoflow.registry import Registry
 from histoflow.runs import Run
@@ -83,7 +83,7 @@ class Wanted:
 
 def predict_run(experiment: Experiment, run: Run, wanted: Wanted, registry: Registry) -> tuple[int, int]:
     """How many images there were, and how many of them could not be predicted."""
-    store = _store_of(run)
+    store = store_of(run)
     workshop = workshop_of(experiment, run, store, registry, wanted.device)
     _refuse_turning(wanted.tta, store.manifest)
     model = workshop.model(weights_follow=True)

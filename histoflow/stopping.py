@@ -11,12 +11,13 @@ No handler of a signal is replaced: Prefect tells a flow run of its cancellation
 
 from __future__ import annotations
 
-import inspect
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
+from functools import partial
+from queue import SimpleQueue
 from typing import NoReturn, TypeVar
 
 from histoflow.errors import Stopped
@@ -27,6 +28,7 @@ _LOOK_EVERY = 0.2
 """Seconds. A signal that reaches another thread does not end the main thread's waiting by itself."""
 
 Item = TypeVar("Item")
+Made = TypeVar("Made")
 _everyone = threading.Event()
 _mine: ContextVar[threading.Event | None] = ContextVar("histoflow_asked_to_end", default=None)
 
@@ -60,50 +62,73 @@ def announced() -> Iterator[None]:
 def politely(work: Generator[Item, None, None], patience: float = PATIENCE) -> Generator[Item, None, None]:
     """The same items, made in a thread; an interruption of the waiting comes through once the work has ended.
 
-    In another thread than the main one, which nothing interrupts, the work is done right there.
+    All are made in one and the same thread, as libraries remember by thread what they found out. In another
+    thread than the main one, which nothing interrupts, the work is done right there.
     """
     if threading.current_thread() is not threading.main_thread():
         yield from work
         return
     _everyone.clear()
-    word = threading.Event()  # of its own: what is left behind stays asked when other work begins
+    worker = _Worker(patience)
     try:
-        while (made := _in_a_thread(work, word, patience)) is not None:
+        while (made := worker.do(partial(_next_of, work))) is not None:
             yield made[0]
     finally:
-        if inspect.getgeneratorstate(work) != inspect.GEN_RUNNING:  # else it was left behind
-            work.close()
+        worker.end_with(work.close)
 
 
-def _in_a_thread(
-    work: Generator[Item, None, None], word: threading.Event, patience: float
-) -> tuple[Item] | None:
+def _next_of(work: Generator[Item, None, None]) -> tuple[Item] | None:
     """The next item, or None after the last."""
-    future: Future[tuple[Item] | None] = Future()
-    # The bare lock of the interpreter is what an interruption leaves whole; a condition is not.
-    busy = threading.Lock()
-    busy.acquire()
-    context = copy_context()
-    context.run(_mine.set, word)
-    thread = threading.Thread(target=context.run, args=(_make, work, future, busy), name="work", daemon=True)
     try:
-        thread.start()
-        while not busy.acquire(timeout=_LOOK_EVERY):
-            pass
-    except BaseException:
-        word.set()
-        busy.acquire(timeout=patience)
-        raise
-    return future.result()
-
-
-def _make(
-    work: Generator[Item, None, None], future: Future[tuple[Item] | None], busy: threading.Lock
-) -> None:
-    try:
-        future.set_result((next(work),))
+        return (next(work),)
     except StopIteration:
-        future.set_result(None)
+        return None
+
+
+class _Worker:
+    """A thread that does what the main thread hands it and waits for."""
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._word = threading.Event()  # of its own: what is left behind stays asked when other work begins
+        self._orders: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._is_left_behind = False
+        threading.Thread(target=self._serve, name="work", daemon=True).start()
+
+    def do(self, task: Callable[[], Made]) -> Made:
+        """What the task makes, in the caller's context."""
+        future: Future[Made] = Future()
+        # The bare lock of the interpreter is what an interruption leaves whole; a condition is not.
+        busy = threading.Lock()
+        busy.acquire()
+        context = copy_context()
+        context.run(_mine.set, self._word)
+        try:
+            self._orders.put(partial(context.run, _carry_out, task, future, busy))
+            while not busy.acquire(timeout=_LOOK_EVERY):
+                pass
+        except BaseException:
+            self._word.set()
+            self._is_left_behind = not busy.acquire(timeout=self._patience)
+            raise
+        return future.result()
+
+    def end_with(self, task: Callable[[], None]) -> None:
+        """The last thing that it does; what was left behind does so when it comes to it."""
+        if self._is_left_behind:
+            self._orders.put(task)
+        else:
+            self.do(task)
+        self._orders.put(None)
+
+    def _serve(self) -> None:
+        while (order := self._orders.get()) is not None:
+            order()
+
+
+def _carry_out(task: Callable[[], Made], future: Future[Made], busy: threading.Lock) -> None:
+    try:
+        future.set_result(task())
     except BaseException as error:
         future.set_exception(error)
     finally:

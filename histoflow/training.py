@@ -23,12 +23,13 @@ from histoflow.engine import checkpoint
 from histoflow.engine.batch import Batch
 from histoflow.engine.device import choose_device, machine_of
 from histoflow.engine.fit import Epoch, Position, fit
-from histoflow.engine.modes import computing
+from histoflow.engine.modes import computed
 from histoflow.engine.profile import Profile, Unprofiled
 from histoflow.engine.step import Manner, Trainee
 from histoflow.engine.team import ALONE, Team
 from histoflow.errors import DeviceError, DeviceMemoryError, ExperimentError, RunError, TimeLimitError
 from histoflow.experiment import Experiment
+from histoflow.explaining import memory_line
 from histoflow.finding import largest_batch
 from histoflow.glance import Glance
 from histoflow.planning import USUAL_BATCH, plan_for
@@ -52,7 +53,7 @@ def train_run(
     profile: bool = False,
     team: Team = ALONE,
 ) -> Generator[Entry, None, None]:
-    """Train until the last epoch or another reason to stop, yielding each epoch once it is saved.
+    """Train until the last epoch or another reason to stop, yielding each epoch as its checkpoint is written.
 
     The caller holds the run's lock. Once ``stopping.asked()``, it ends after a last checkpoint. With
     ``profile``, the run's folder ``profile`` tells where the time of the first epoch went. Each process of
@@ -65,13 +66,13 @@ def train_run(
             store.verify(["train", "val"])
         run.update(packed=str(store.folder), data_fingerprint=store.manifest.fingerprint)
         workshop = _workshop(experiment, store, run, registry, team)
+        if team.leads:
+            progress.say(memory_line(workshop))
     deterministic, limit = experiment.compute.deterministic, experiment.training.stall_limit
-    with (
-        computing(workshop.plan, workshop.device, deterministic=deterministic),
-        watching(limit, run.folder / _stalled(team)) as watchdog,
-    ):
-        history, stopped = yield from _in_as_many_parts_as_it_takes(
-            workshop, store, run, watchdog, profile
+    with watching(limit, run.folder / _stalled(team)) as watchdog:
+        work = _in_as_many_parts_as_it_takes(workshop, store, run, watchdog, profile)
+        history, stopped = yield from computed(
+            work, workshop.plan, workshop.device, deterministic=deterministic
         )
         if run.read().stopped is None:
             run.update(state="trained", best=_best(history, workshop), stopped=stopped)
@@ -146,10 +147,11 @@ def _in_as_many_parts_as_it_takes(
 
 
 def _explain_if_not_deterministic(error: RuntimeError) -> None:
-    if "does not have a deterministic implementation" in str(error):
+    told = str(error)
+    if "does not have a deterministic implementation" in told or "CUBLAS_WORKSPACE_CONFIG" in told:
         raise DeviceError(
-            f"compute.deterministic cannot be true with these components on a GPU "
-            f"({str(error).split('.')[0]}). Use compute.deterministic=false, or components without that operation."
+            f"compute.deterministic cannot be true with these components on a GPU ({told.split('.')[0]}). "
+            f"Use compute.deterministic=false, or components without that operation."
         ) from error
 
 
@@ -171,10 +173,22 @@ def _more_parts(parts: int, workshop: Workshop, error: torch.OutOfMemoryError) -
     return parts * 2
 
 
+def _bring(batches: TrainBatches, workshop: Workshop) -> None:
+    """Images that are to lie on the device are brought there before anything else takes its memory."""
+    try:
+        batches.bring()
+    except torch.OutOfMemoryError as error:
+        raise DeviceMemoryError(
+            f"The packed images do not fit into the memory that is free on {workshop.device}: {error}. "
+            f"Let them lie elsewhere: compute.data=host."
+        ) from error
+
+
 def _begin(workshop: Workshop, store: PackedStore, run: Run, watchdog: Watchdog, parts: int) -> _Session:
     """Everything as the last checkpoint left it, or as it is before the first step."""
     saved = checkpoint.find(run.checkpoints, "last")
     batches = workshop.train_batches(store)
+    _bring(batches, workshop)
     trainee = workshop.trainee(len(batches), weights_follow=saved is not None)
     writer = checkpoint.Writer(run.checkpoints)
     session = _Session(workshop, store, run, watchdog, batches, trainee, parts, writer)

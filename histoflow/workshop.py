@@ -36,6 +36,7 @@ from histoflow.engine.plan import Plan
 from histoflow.engine.predict import predict
 from histoflow.engine.step import Trainee
 from histoflow.engine.team import ALONE, Team
+from histoflow.errors import DeviceError
 from histoflow.evaluation.scores import score_all
 from histoflow.experiment import Experiment, Training, higher_is_better
 from histoflow.registry import Registry
@@ -104,10 +105,15 @@ class Workshop:
 
     def make_ready(self, trainee: Trainee) -> None:
         """Let the optimizer be recorded, or not, as planned; once saved states have been put back."""
-        if self.plan.graphs.value:
-            trainee.recordable = make_recordable(trainee.optimizer, self.device)
-        else:
+        if not self.plan.graphs.value:
             make_plain(trainee.optimizer)
+            return
+        trainee.recordable = make_recordable(trainee.optimizer, self.device)
+        if not trainee.recordable and self.experiment.compute.graphs == "on":
+            raise DeviceError(
+                f"compute.graphs cannot be on with the optimizer '{self.experiment.optimizer.name}': it is "
+                f"neither fused nor capturable, so its steps cannot be recorded. Use compute.graphs=auto."
+            )
 
     def _optimizer(self, model: nn.Module, rules: list[groups.Rule]) -> TorchOptimizer:
         grouped = groups.parameter_groups(model, rules)
@@ -195,7 +201,8 @@ class Workshop:
         """val_loss and every metric of these outputs."""
         if not outputs.isfinite().all():
             return {"val_loss": math.nan}
-        losses = loss(outputs.to(self.device), labels.to(self.device))
+        with torch.no_grad():
+            losses = loss(outputs.to(self.device), labels.to(self.device))
         scores = score_all(self.metrics, self.probabilities(outputs), labels.numpy())
         return {
             "val_loss": float(losses.double().mean()),

@@ -95,7 +95,7 @@ def test_brings_an_empty_file(server: Server, target: Path) -> None:
 
 def test_tells_how_many_bytes(server: Server, target: Path, said: list[str]) -> None:
     download([server.at("a", gives(BODY))], target)
-    assert said[0].startswith("Downloading patches.npz: 256000 bytes in")
+    assert said[0].startswith("Downloading patches.npz: 256,000 bytes in")
 
 
 def test_follows_redirects(server: Server, target: Path) -> None:
@@ -162,7 +162,7 @@ def test_goes_on_with_what_an_earlier_process_left(server: Server, target: Path,
     leave_part(target, BODY[:4000])
     assert download([server.at("a", gives(BODY))], target, md5=MD5).read_bytes() == BODY
     assert server.asked == [("a", 4000)]
-    assert said[0].startswith("Downloading patches.npz: 256000 bytes")
+    assert said[0].startswith("Downloading patches.npz: 256,000 bytes")
 
 
 def test_a_part_that_is_whole_needs_no_more(server: Server, target: Path) -> None:

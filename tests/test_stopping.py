@@ -108,6 +108,40 @@ def test_what_was_left_behind_stays_asked_when_other_work_begins() -> None:
     assert ended.wait(10)
 
 
+def test_all_items_are_made_in_one_thread_which_ends_with_the_work() -> None:
+    makers = []
+
+    def look() -> Generator[int, None, None]:
+        try:
+            for item in range(3):
+                makers.append(threading.current_thread())
+                yield item
+        finally:
+            makers.append(threading.current_thread())
+
+    items = stopping.politely(look())
+    assert [next(items), next(items)] == [0, 1]
+    items.close()
+    assert len(makers) == 3
+    assert len(set(makers)) == 1
+    makers[0].join(timeout=10)
+    assert not makers[0].is_alive()
+
+
+def test_each_item_is_made_in_the_context_of_who_asks_for_it() -> None:
+    seen: ContextVar[str] = ContextVar("seen")
+
+    def look() -> Generator[str, None, None]:
+        while True:
+            yield seen.get()
+
+    items = stopping.politely(look())
+    for word in ("one", "two"):
+        seen.set(word)
+        assert next(items) == word
+    items.close()
+
+
 def test_an_error_of_the_work_is_its_own() -> None:
     def fail() -> Generator[int, None, None]:
         yield 1

@@ -14,6 +14,7 @@ import typer
 
 from histoflow import __version__, home, recipes, registry, runs
 from histoflow.components import KINDS
+from histoflow.engine.memory import keep_big_blocks
 from histoflow.errors import HistoflowError, UserError
 from histoflow.experiment import Experiment, json_schema, load
 from histoflow.runs import Run
@@ -44,6 +45,7 @@ _debug = False
 
 def main() -> None:
     """Run the command line: errors as one message, 2 for the user's mistakes, 1 for others."""
+    keep_big_blocks()
     try:
         sys.exit(app(standalone_mode=True))
     except HistoflowError as error:

@@ -100,6 +100,11 @@ class TrainBatches:
         """Whether the device can make batches alone."""
         return isinstance(self._source, Resident)
 
+    def bring(self) -> None:
+        """Bring the images to where they are to lie, if that is the device."""
+        if isinstance(self._source, Resident):
+            self._source.bring()
+
     def chance(self, epoch: int, step: int) -> int:
         """The seed of all that is drawn in changing the images of this step."""
         place = (epoch, step) if self._ranks == 1 else (epoch, step, self._rank)

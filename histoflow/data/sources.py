@@ -55,6 +55,10 @@ class Resident:
             begin += len(shard)
         return Stored(images, torch.from_numpy(np.array(self._split.labels)).to(self._device))
 
+    def bring(self) -> None:
+        """Do so now."""
+        assert len(self._whole.labels) == len(self._split)
+
     def take(self, places: Tensor) -> Stored:
         """The images at these places, by the device alone."""
         images, labels = self._whole

@@ -59,6 +59,7 @@ class Average:
 
 def _by_kind(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     """The tensors that can be averaged, and the counters that cannot."""
-    tensors = [tensor.detach() for tensor in model.state_dict(keep_vars=True).values()]
+    once = {id(tensor): tensor for tensor in model.state_dict(keep_vars=True).values()}  # some may be shared
+    tensors = [tensor.detach() for tensor in once.values()]
     floats = [tensor for tensor in tensors if tensor.is_floating_point()]
     return floats, [tensor for tensor in tensors if not tensor.is_floating_point()]

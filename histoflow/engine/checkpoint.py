@@ -192,7 +192,7 @@ def load_training(checkpoint: Checkpoint, trainee: Trainee, device: torch.device
         load_weights(checkpoint, trainee.average.model)
     path = checkpoint.folder / _OPTIMIZER
     try:
-        states = torch.load(path, map_location=device, weights_only=True)
+        states = torch.load(path, map_location="cpu", weights_only=True)  # whoever takes a state moves it
     except UnpicklingError as error:
         raise CheckpointError(f"{path} holds what is not plain data, and is not loaded: {error}") from error
     try:
@@ -233,6 +233,8 @@ def _copied(state: Any) -> Any:
         return state.detach().to("cpu", copy=True)
     if isinstance(state, dict):
         return {key: _copied(value) for key, value in state.items()}
+    if isinstance(state, tuple) and hasattr(state, "_fields"):
+        return type(state)(*(_copied(value) for value in state))
     if isinstance(state, list | tuple):
         return type(state)(_copied(value) for value in state)
     return state

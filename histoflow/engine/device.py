@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 
@@ -25,6 +27,8 @@ class Machine:
     """Whether the hardware itself computes in bf16; emulated, it is slower than fp32."""
     fp16: bool
     tf32: bool
+    compiles: bool
+    """Whether torch.compile finds what it calls."""
 
     @property
     def is_gpu(self) -> bool:
@@ -61,6 +65,7 @@ def _gpu(device: torch.device) -> Machine:
         bf16=ampere,
         fp16=facts.major >= 7,
         tf32=ampere,
+        compiles=find_spec("triton") is not None and _has_c_compiler(),
     )
 
 
@@ -75,7 +80,12 @@ def _processor(device: torch.device) -> Machine:
         bf16=_processor_has_bf16(),
         fp16=False,
         tf32=False,
+        compiles=_has_c_compiler(),
     )
+
+
+def _has_c_compiler() -> bool:
+    return any(shutil.which(name) for name in (os.environ.get("CC", "cc"), "gcc", "clang"))
 
 
 def _host_memory() -> int:

@@ -146,6 +146,10 @@ class _Tally:
         """Of the epoch that are done."""
         return self.position.step + len(self._losses)
 
+    def go_on(self) -> None:
+        """The clock of training stands while the driver works."""
+        self._begin = time.perf_counter()
+
     def read(self) -> Position:
         """The position now; a loss that is not finite ends training."""
         losses = self._mean(torch.stack(self._losses)).tolist() if self._losses else []
@@ -179,6 +183,7 @@ def _train_epoch(
             _at_the_end(trainee, start.epoch)
         if pause():
             yield tally.read()
+            tally.go_on()
     return tally.read()
 
 

@@ -3,58 +3,85 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeVar
 
 import torch
+from torch.utils import deterministic as _deterministic
 
 from histoflow.engine.memory import keep_big_blocks
 from histoflow.engine.plan import Plan
+
+_WORKSPACES = (":4096:8", ":16:8")
+"""Those with which cuBLAS gives the same sums each time."""
+
+_memory: Any = _deterministic
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @contextmanager
 def computing(plan: Plan, device: torch.device, *, deterministic: bool) -> Iterator[None]:
     """Compute as the plan says."""
-    before = _read()
-    if device.type == "cpu":
-        keep_big_blocks()
-        wanted = before
-    else:
-        wanted = _on_a_gpu(plan, deterministic)
+    with ExitStack() as switches:
+        switches.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(plan.threads.value)
+        if device.type == "cpu":
+            keep_big_blocks()
+        else:
+            switches.enter_context(_precision("tf32" if plan.precision.value != "fp32" else "ieee"))
+            switches.enter_context(_algorithms(deterministic))
+        yield
+
+
+def computed(
+    work: Generator[Item, None, Result], plan: Plan, device: torch.device, *, deterministic: bool
+) -> Generator[Item, None, Result]:
+    """The same work, computed so; who takes its items computes between them as before."""
     try:
-        _write({**wanted, "threads": plan.threads.value})
+        while True:
+            with computing(plan, device, deterministic=deterministic):
+                try:
+                    item = next(work)
+                except StopIteration as end:
+                    result: Result = end.value
+                    return result
+            yield item
+    finally:
+        work.close()
+
+
+@contextmanager
+def _precision(wanted: str) -> Iterator[None]:
+    """How products and convolutions of 32-bit numbers are rounded on a GPU."""
+    cuda: Any = torch.backends
+    backends = [cuda.cuda.matmul, cuda.cudnn.conv]
+    before = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = wanted
         yield
     finally:
-        _write(before)
+        for backend, former in zip(backends, before, strict=True):
+            backend.fp32_precision = former
 
 
-def _on_a_gpu(plan: Plan, deterministic: bool) -> Mapping[str, int]:
-    tf32 = plan.precision.value != "fp32"
-    if deterministic:
-        # cuBLAS reads it when it is first used; its default workspaces give other sums each time.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    return {
-        "convolutions_tf32": tf32,
-        "products_tf32": tf32,
+@contextmanager
+def _algorithms(deterministic: bool) -> Iterator[None]:
+    """Whether a GPU's algorithms must give the same sums each time."""
+    tried, strict = torch.backends.cudnn.benchmark, torch.are_deterministic_algorithms_enabled()
+    filled = _memory.fill_uninitialized_memory
+    try:
         # Trying all algorithms of a convolution takes the fastest, which may be another one each time.
-        "benchmark": not deterministic,
-        "deterministic": deterministic,
-    }
-
-
-def _read() -> Mapping[str, int]:
-    return {
-        "threads": torch.get_num_threads(),
-        "convolutions_tf32": torch.backends.cudnn.allow_tf32,
-        "products_tf32": torch.backends.cuda.matmul.allow_tf32,
-        "benchmark": torch.backends.cudnn.benchmark,
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-    }
-
-
-def _write(switches: Mapping[str, int]) -> None:
-    torch.set_num_threads(switches["threads"])
-    torch.backends.cudnn.allow_tf32 = bool(switches["convolutions_tf32"])
-    torch.backends.cuda.matmul.allow_tf32 = bool(switches["products_tf32"])
-    torch.backends.cudnn.benchmark = bool(switches["benchmark"])
-    torch.use_deterministic_algorithms(bool(switches["deterministic"]))
+        torch.backends.cudnn.benchmark = not deterministic
+        _memory.fill_uninitialized_memory = False  # nothing here reads what it did not write
+        if deterministic and os.environ.get("CUBLAS_WORKSPACE_CONFIG") not in _WORKSPACES:
+            os.environ["CUBLAS_WORKSPACE_CONFIG"] = _WORKSPACES[0]  # read when cuBLAS is first used
+        torch.use_deterministic_algorithms(deterministic)
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = tried
+        _memory.fill_uninitialized_memory = filled
+        torch.use_deterministic_algorithms(strict)

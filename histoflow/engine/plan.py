@@ -86,13 +86,14 @@ class Plan:
 
 def decide(wishes: Wishes, machine: Machine, work: Workload) -> Plan:
     """The plan for this work on this machine, or a DeviceError that names the wish it cannot fulfil."""
-    precision = _precision(wishes, machine)
+    precision, data = _precision(wishes, machine), _data(wishes, machine, work)
+    obstacle = _obstacle_to_graphs(wishes, machine, precision.value, data.value, work)
     return Plan(
         precision=precision,
         channels_last=_channels_last(wishes),
         compile=_compile(wishes, machine, work),
-        graphs=_graphs(wishes, machine, precision.value),
-        data=_data(wishes, machine, work),
+        graphs=_graphs(wishes, obstacle),
+        data=data,
         threads=_threads(wishes, machine),
     )
 
@@ -138,6 +139,8 @@ def _compile(wishes: Wishes, machine: Machine, work: Workload) -> Decision[bool]
         return Decision(wishes.compile == "on", _ASKED)
     if not machine.is_gpu:
         return Decision(False, "on a CPU it seldom repays the minute that it takes")
+    if not machine.compiles:
+        return Decision(False, "it needs triton and a C compiler, and does not find both")
     if work.steps_per_epoch is None:
         return Decision(False, f"decided once the data are packed: on from {COMPILING_REPAYS_AFTER:,} steps")
     steps = work.epochs * work.steps_per_epoch
@@ -146,8 +149,7 @@ def _compile(wishes: Wishes, machine: Machine, work: Workload) -> Decision[bool]
     return Decision(long, f"{steps:,} steps are {compared} to repay it (from {COMPILING_REPAYS_AFTER:,})")
 
 
-def _graphs(wishes: Wishes, machine: Machine, precision: Precision) -> Decision[bool]:
-    obstacle = _obstacle_to_graphs(wishes, machine, precision)
+def _graphs(wishes: Wishes, obstacle: str | None) -> Decision[bool]:
     if wishes.graphs == "off":
         return Decision(False, _ASKED)
     if wishes.graphs == "on" and obstacle:
@@ -157,13 +159,17 @@ def _graphs(wishes: Wishes, machine: Machine, precision: Precision) -> Decision[
     return Decision(True, _ASKED if wishes.graphs == "on" else "saves the launch of every kernel of a step")
 
 
-def _obstacle_to_graphs(wishes: Wishes, machine: Machine, precision: Precision) -> str | None:
+def _obstacle_to_graphs(
+    wishes: Wishes, machine: Machine, precision: Precision, data: Residence, work: Workload
+) -> str | None:
     if not machine.is_gpu:
         return "only CUDA devices record steps"
     if wishes.devices > 1:
         return "several devices exchange gradients within a step"
     if precision == "fp16":
         return "scaling the losses of fp16 looks at each gradient on the host"
+    if data != "device" and (work.image_bytes is not None or wishes.data != "auto"):
+        return "the images do not lie in the device's memory"
     return None
 
 

@@ -72,7 +72,8 @@ def train_trial(
     with _judging(order) as judge:
         if judge.is_hopeless(run.history()):
             return
-        with closing(stages.training(_placed(experiment, device, order.neighbours), packed, run, registry)) as epochs:
+        placed = _placed(experiment, device, order.neighbours)
+        with closing(stages.training(placed, packed, run, registry)) as epochs:
             for entry in epochs:
                 hopeless = judge.is_hopeless(run.history())
                 yield entry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from histoflow.engine.device import Machine, cores, machine_of
-from histoflow.engine.modes import computing
+from histoflow.engine.modes import computed, computing
 from histoflow.engine.plan import COMPILING_REPAYS_AFTER, Plan, Workload, decide
 from histoflow.errors import DeviceError
 from histoflow.experiment import Compute
@@ -23,6 +24,7 @@ GPU = Machine(
     bf16=True,
     fp16=True,
     tf32=True,
+    compiles=True,
 )
 OLD_GPU = replace(GPU, name="Tesla T4", memory=16 * 10**9, bf16=False, tf32=False)
 LAPTOP = replace(
@@ -108,6 +110,7 @@ def test_compiling_is_for_long_runs_on_a_gpu() -> None:
     assert plan(GPU, long).compile.value
     assert not plan(GPU, short).compile.value
     assert not plan(LAPTOP, long).compile.value
+    assert not plan(replace(GPU, compiles=False), long).compile.value
     assert plan(LAPTOP, short, compile="on").compile.value
 
 
@@ -117,6 +120,8 @@ def test_compiling_is_for_long_runs_on_a_gpu() -> None:
         (LAPTOP, {}, "only CUDA devices"),
         (GPU, {"devices": 2}, "several devices"),
         (GPU, {"precision": "fp16"}, "scaling the losses"),
+        (GPU, {"data": "host"}, "the images do not lie in the device's memory"),
+        (replace(GPU, memory=10**9), {}, "the images do not lie in the device's memory"),
     ],
 )
 def test_graphs_are_recorded_unless_something_stands_against_it(
@@ -168,13 +173,37 @@ def test_the_process_computes_as_planned_and_afterwards_as_before() -> None:
 def test_a_gpus_switches_are_set_and_put_back() -> None:
     """They can be set without one."""
     device = torch.device("cuda")
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = (products.fp32_precision, convolutions.fp32_precision)
     with computing(plan(GPU, precision="fp32"), device, deterministic=True):
-        assert not torch.backends.cudnn.allow_tf32
+        assert (products.fp32_precision, convolutions.fp32_precision) == ("ieee", "ieee")
         assert torch.are_deterministic_algorithms_enabled()
         assert not torch.backends.cudnn.benchmark
-    assert torch.backends.cudnn.allow_tf32
+    assert (products.fp32_precision, convolutions.fp32_precision) == before
     assert not torch.are_deterministic_algorithms_enabled()
     with computing(plan(GPU), device, deterministic=False):
-        assert torch.backends.cuda.matmul.allow_tf32
+        assert (products.fp32_precision, convolutions.fp32_precision) == ("tf32", "tf32")
         assert torch.backends.cudnn.benchmark
-    assert not torch.backends.cuda.matmul.allow_tf32
+    assert (products.fp32_precision, convolutions.fp32_precision) == before
+
+
+def test_who_takes_the_items_of_work_computes_between_them_as_before() -> None:
+    before, seen = torch.get_num_threads(), []
+
+    def work() -> Generator[int, None, str]:
+        for item in range(2):
+            seen.append(torch.get_num_threads())
+            yield item
+        return "done"
+
+    def taking() -> Generator[int, None, str]:
+        threads = plan(LAPTOP, threads=before + 1)
+        return (yield from computed(work(), threads, torch.device("cpu"), deterministic=False))
+
+    items = taking()
+    for _ in range(2):
+        next(items)
+        assert torch.get_num_threads() == before
+    with pytest.raises(StopIteration, match="done"):
+        next(items)
+    assert seen == [before + 1] * 2

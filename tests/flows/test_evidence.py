@@ -270,7 +270,13 @@ def test_progress_tells_epoch_step_time_left_and_the_best_so_far(
         wait_until(lambda: "step" in str(shown(client, owner.flow_run_id).get("progress")))
         card = shown(client, owner.flow_run_id)["progress"]
         assert card.data == 37.5
-        for part in ("**epoch 2 of 4**", "left", "step 2 of 4 · loss 0.7", "images/s", "best: epoch 1, val loss 1.250"):
+        for part in (
+            "**epoch 2 of 4**",
+            "left",
+            "step 2 of 4 · loss 0.7",
+            "images/s",
+            "best: epoch 1, val loss 1.250",
+        ):
             assert part in str(card.description)
         training.over(KeyboardInterrupt())
     card = shown(client, owner.flow_run_id)["progress"]

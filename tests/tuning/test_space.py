@@ -103,7 +103,9 @@ def test_auto_follows_the_type_and_the_bounds_of_the_field() -> None:
     found = {dimension.name: dimension.domain for dimension in space(given).dimensions}
     assert found["optimizer.lr"] == Range(1e-5, 0.1, log=True)
     assert found["architecture.convolutions"] == Range(1, 8, whole=True)
-    assert found["training.sampler"] == Options(("shuffle", "balanced", "weighted"), ("shuffle", "balanced", "weighted"))
+    assert found["training.sampler"] == Options(
+        ("shuffle", "balanced", "weighted"), ("shuffle", "balanced", "weighted")
+    )
     beta1 = found["optimizer.beta1"]
     assert isinstance(beta1, Range)
     assert 0.99 < beta1.high < 1
