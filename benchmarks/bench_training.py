@@ -22,7 +22,7 @@ from made_data import packed as packed_noise
 from own_process import OwnProcess
 from side_by_side import compare, describe
 
-from histoflow.engine.device import cores
+from histoflow.engine.device import cores, machine_of
 from histoflow.home import VARIABLE
 
 Start = Callable[[], OwnProcess[int]]
@@ -63,12 +63,13 @@ def theirs(folder: Path, **options: Any) -> Start:
 def on_a_cpu(images: int, runs: int) -> None:
     data = experiment(dataset={"name": "tissue", "images": images}, compute={"device": "cpu"})
     folder = trainings.packed(data)
+    own = {"histoflow": ours(folder, data)}
+    if machine_of(torch.device("cpu")).bf16:
+        bf16 = dict(data) | {"compute": {"device": "cpu", "precision": "bf16"}}
+        own["histoflow, compute.precision=bf16"] = ours(folder, bf16)
     for workers in (0, 2):
-        ways = {
-            "histoflow": ours(folder, data),
-            f"by hand, {workers} workers": theirs(folder, workers=workers),
-        }
-        race("ResNet-18, 64×64, batch of 128, CPU", ways, runs)
+        peer = {f"by hand, {workers} workers": theirs(folder, workers=workers)}
+        race("ResNet-18, 64×64, batch of 128, CPU", own | peer, runs)
     two_trials(folder, data, runs)
 
 

@@ -32,7 +32,7 @@ def _print(title: str, unit: str, rates: Mapping[str, list[float]]) -> None:
     for name, found in rates.items():
         ratios = [mine / theirs for mine, theirs in zip(found, rates[peer], strict=True)]
         print(
-            f"  {name:32} {_figure(found, ',.0f')} {unit}/s"
+            f"  {name:34} {_figure(found, ',.0f')} {unit}/s"
             + ("" if name == peer else f"   {_figure(ratios, '.2f')} × {peer}")
         )
 

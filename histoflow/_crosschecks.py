@@ -230,7 +230,8 @@ def _start_side_fits(situation: _Situation) -> Iterator[Problem]:
         yield Problem(
             "training.start_side",
             f"must be at least {least}, the least that '{choice.name}' takes, and below "
-            f"{min(situation.size)}, the images' shorter side. Got {start}. Leave it out to train on full size throughout.",
+            f"{min(situation.size)}, the images' shorter side. Got {start}. "
+            f"Leave it out to train on full size throughout.",
         )
 
 

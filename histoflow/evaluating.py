@@ -89,7 +89,7 @@ def store_of(run: Run) -> PackedStore:
 
 
 def _predict(workshop: Workshop, model: torch.nn.Module, store: PackedStore) -> tuple[Any, Any]:
-    batches = workshop.eval_batches(store.unseal_test())
+    batches = workshop.eval_batches(store.unseal_test(), residence="host")  # each is looked at only once
     with progress.track("Evaluating", total=store.manifest.splits["test"].images) as advance:
         try:
             outputs, labels = predict(model, progress.counted(batches, advance), workshop.plan.dtype)

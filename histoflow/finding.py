@@ -52,19 +52,17 @@ def largest_batch(workshop: Workshop, store: PackedStore) -> int:
     """The batch size for ``training.batch_size: auto``, found by trial steps.
 
     On a GPU the largest power of two that fits; on a CPU, where nothing ends growth, the smallest that is
-    about as fast as any. Of several devices, each takes as much as one alone.
+    about as fast as any.
     """
     with _computing(workshop):
-        found = _largest_on_one(_lean(workshop), store)
+        found = _find_largest(_lean(workshop), store)
     give_back_memory()
-    size = found.size * workshop.experiment.compute.devices
-    progress.say(f"Batch size {size}: {found.why}.")
-    return size
+    progress.say(f"Batch size {found.size}: {found.why}.")
+    return found.size
 
 
-def _largest_on_one(workshop: Workshop, store: PackedStore) -> Found:
-    devices = workshop.experiment.compute.devices
-    most = max(1, round(len(store.split("train")) * workshop.experiment.training.share) // devices)
+def _find_largest(workshop: Workshop, store: PackedStore) -> Found:
+    most = max(1, round(len(store.split("train")) * workshop.experiment.training.share))
     if workshop.device.type != "cuda":
         trials = _Trials(workshop, store)
         sizes = _within_free_memory(workshop, doubling(min(most, _LARGEST_ON_CPU)))
@@ -105,7 +103,7 @@ class _Trials:
         self._step(batch)
         torch.cuda.synchronize(device)
         peak, lasting = torch.cuda.max_memory_allocated(device), torch.cuda.memory_allocated(device)
-        # A recorded step keeps its memory to itself, and an epoch's last, smaller batch is recorded as well.
+        # Recorded steps take memory that no other step can use.
         again = peak - lasting if self._workshop.plan.graphs.value else 0
         free, total = torch.cuda.mem_get_info(device)
         beside_torch = total - free - torch.cuda.memory_reserved(device)

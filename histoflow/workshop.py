@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer as TorchOptimizer
 
-from histoflow import stopping
+from histoflow import progress, stopping
 from histoflow.components import (
     Architecture,
     DataInfo,
@@ -32,7 +32,7 @@ from histoflow.engine import groups
 from histoflow.engine.average import Average
 from histoflow.engine.fit import Values
 from histoflow.engine.graphs import make_plain, make_recordable
-from histoflow.engine.plan import Plan
+from histoflow.engine.plan import Plan, Residence
 from histoflow.engine.predict import predict
 from histoflow.engine.step import Trainee
 from histoflow.engine.team import ALONE, Team
@@ -109,11 +109,13 @@ class Workshop:
             make_plain(trainee.optimizer)
             return
         trainee.recordable = make_recordable(trainee.optimizer, self.device)
-        if not trainee.recordable and self.experiment.compute.graphs == "on":
-            raise DeviceError(
-                f"compute.graphs cannot be on with the optimizer '{self.experiment.optimizer.name}': it is "
-                f"neither fused nor capturable, so its steps cannot be recorded. Use compute.graphs=auto."
-            )
+        if trainee.recordable:
+            return
+        name = self.experiment.optimizer.name
+        why = f"the optimizer '{name}' is neither fused nor capturable, so its steps cannot be recorded"
+        if self.experiment.compute.graphs == "on":
+            raise DeviceError(f"compute.graphs cannot be on: {why}. Use compute.graphs=auto.")
+        progress.say(f"Steps are taken kernel by kernel, and not as a CUDA graph: {why}.")
 
     def _optimizer(self, model: nn.Module, rules: list[groups.Rule]) -> TorchOptimizer:
         grouped = groups.parameter_groups(model, rules)
@@ -160,13 +162,15 @@ class Workshop:
                 late.append(built)
         return early, late, mix
 
-    def eval_batches(self, split: SplitReader, parts: int = 1) -> EvalBatches:
+    def eval_batches(
+        self, split: SplitReader, parts: int = 1, residence: Residence | None = None
+    ) -> EvalBatches:
+        """The images lie where the plan has those of training, or at another ``residence``."""
         # Without a gradient to come, a GPU holds many more images.
         larger = 4 if self.device.type == "cuda" and parts == 1 else 1
         size = max(1, larger * self.batch_size // parts)
-        return EvalBatches(
-            split, self._pixels, size, self.plan.data.value, rank=self.team.rank, ranks=self.team.ranks
-        )
+        lie = residence or self.plan.data.value
+        return EvalBatches(split, self._pixels, size, lie, rank=self.team.rank, ranks=self.team.ranks)
 
     @property
     def _pixels(self) -> Pixels:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from histoflow import home as homes
 from histoflow import stages
+from histoflow.best import best_epoch
 from histoflow.engine import checkpoint
 from histoflow.engine.batch import Batch
 from histoflow.errors import (
@@ -26,7 +27,6 @@ from histoflow.errors import (
 )
 from histoflow.experiment import Experiment, parse
 from histoflow.runs import Run
-from histoflow.training import best_epoch
 from support import small_experiment
 
 
@@ -118,8 +118,6 @@ def test_a_run_stopped_between_epochs_goes_on_to_the_same_weights(scheduler: str
 
 def _stop_after(patch: pytest.MonkeyPatch, saves: int) -> None:
     """Interrupt as Ctrl-C would, in the moment after a checkpoint was written."""
-    from histoflow import training
-
     write = checkpoint.Writer.write
     calls = []
 
@@ -130,7 +128,7 @@ def _stop_after(patch: pytest.MonkeyPatch, saves: int) -> None:
         if len(calls) == saves:
             raise KeyboardInterrupt
 
-    patch.setattr(training.checkpoint.Writer, "write", write_then_stop)
+    patch.setattr(checkpoint.Writer, "write", write_then_stop)
 
 
 def test_patience_ends_training_and_the_best_epoch_is_kept() -> None:

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from histoflow import progress, registry, stages, stopping, training
+from histoflow import progress, registry, session, stages, stopping
 from histoflow.components import Architecture, Params
 from histoflow.engine import checkpoint
 from histoflow.errors import DeviceMemoryError, TimeLimitError
@@ -110,7 +110,7 @@ def test_a_kill_costs_no_more_than_the_work_since_the_last_checkpoint(
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "write", write_then_die)
-        patch.setattr(training, "_SAVING_MAY_TAKE", 1e9)  # as often as can be, slow copies or not
+        patch.setattr(session, "_SAVING_MAY_TAKE", 1e9)  # as often as can be, slow copies or not
         with pytest.raises(SystemExit):
             stages.train(experiment, packed, run)
     stages.train(experiment, packed, run)
@@ -127,7 +127,7 @@ def test_a_slow_disk_gets_fewer_checkpoints_and_no_step_waits_for_it(monkeypatch
         write(root, saved, best=best)
 
     monkeypatch.setattr(checkpoint, "write", slowly)
-    monkeypatch.setattr(training, "_SAVING_MAY_TAKE", 1e9)
+    monkeypatch.setattr(session, "_SAVING_MAY_TAKE", 1e9)
     trained(small_experiment(training=EVERY_STEP | {"epochs": 1, "batch_size": 4}), "slow")
     within = [position.step for position in written if position.step]
     assert 1 <= len(within) <= 3, "of the thirty steps, which take less than a second"

@@ -31,14 +31,17 @@ log = logging.getLogger("histoflow")
 
 
 @contextmanager
-def gpu_slot() -> Iterator[None]:
-    """Hold a slot inside. Where the server knows no such limit, or no flow runs, nothing is limited."""
-    if FlowRunContext.get() is None or not _patiently(_is_limited):
+def gpu_slot(devices: int = 1) -> Iterator[None]:
+    """Hold a slot for each device inside, or all there are.
+
+    Where the server knows no such limit, or no flow runs, nothing is limited.
+    """
+    if FlowRunContext.get() is None or not (there := _patiently(_slots)):
         yield
         return
-    slot = ExitStack()
-    progress.say("Asking for a GPU slot")
-    _patiently(lambda: slot.enter_context(concurrency(LIMIT, lease_duration=LEASE)))
+    slot, wanted = ExitStack(), min(devices, there)
+    progress.say("Asking for a GPU slot" if wanted == 1 else f"Asking for {wanted} GPU slots")
+    _patiently(lambda: slot.enter_context(concurrency(LIMIT, wanted, lease_duration=LEASE)))
     try:
         yield
     finally:
@@ -62,9 +65,11 @@ def _patiently(ask: Callable[[], Answer]) -> Answer:
             time.sleep(ASK_EVERY)
 
 
-def _is_limited() -> bool:
+def _slots() -> int:
+    """How many there are; 0 where nothing is limited."""
     with get_client(sync_client=True) as client:
         try:
-            return client.read_global_concurrency_limit_by_name(LIMIT).active
+            limit = client.read_global_concurrency_limit_by_name(LIMIT)
         except ObjectNotFound:
-            return False
+            return 0
+    return limit.limit if limit.active else 0

@@ -26,7 +26,7 @@ def train_flow(experiment: ExperimentForm = DEMO, run_id: str | None = None, pro
     with run.lock(), evidence.of_work():
         raw = tasks.fetch(experiment)
         packed = tasks.preprocess(experiment, raw)
-        with gpu_slot():
+        with gpu_slot(experiment.compute.devices):
             tasks.train(experiment, packed, run, profile)
             tasks.evaluate(run, reason="end of training", again=False)
         tasks.report(run)

@@ -63,7 +63,7 @@ def trial(order: TrialOrder, packed: stages.Packed, place: int) -> Any:
     from histoflow_flows.slots import gpu_slot
 
     listener = _TrialListener(progress.current(), f"trial {order.number}", get_run_logger().info)
-    with gpu_slot(), progress.listening(listener):
+    with gpu_slot(order.devices), progress.listening(listener):
         cancelled = _cancelled_by_hand()
         for _ in train_trial(order, packed, _device(place)):
             if next(cancelled):

@@ -73,7 +73,7 @@ def _processor(device: torch.device) -> Machine:
     total = _host_memory()
     return Machine(
         device=device,
-        name=f"CPU with {cores()} cores",
+        name=f"CPU with {cores()} {'core' if cores() == 1 else 'cores'}",
         memory=total,
         host_memory=total,
         cores=cores(),

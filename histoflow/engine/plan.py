@@ -192,7 +192,8 @@ def _threads(wishes: Wishes, machine: Machine) -> Decision[int]:
         return Decision(wishes.threads, _ASKED)
     sharing = 1 if machine.is_gpu else wishes.devices
     each = max(1, machine.cores // sharing)
-    return Decision(each, f"{machine.cores} cores" + (f" for {sharing} processes" if sharing > 1 else ""))
+    there = f"{machine.cores} {'core' if machine.cores == 1 else 'cores'}"
+    return Decision(each, there + (f" for {sharing} processes" if sharing > 1 else ""))
 
 
 _ASKED = "asked for"

@@ -42,6 +42,11 @@ class TrialOrder(BaseModel):
     """How many trials train at once on one machine, this one among them, and share its cores."""
 
     @property
+    def devices(self) -> int:
+        """On how many it trains."""
+        return int(self.experiment["compute"]["devices"])
+
+    @property
     def title(self) -> str:
         return f"trial {self.number}: {self.label}"
 
@@ -83,7 +88,7 @@ def train_trial(
 
 def outcome_of(order: TrialOrder) -> Outcome:
     """What the run folder of a trial says that it came to."""
-    from histoflow.training import best_epoch
+    from histoflow.best import best_epoch
 
     run = Run(order.folder)
     history, record = run.history(), run.read()

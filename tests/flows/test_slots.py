@@ -30,16 +30,18 @@ def taken() -> int:
 
 
 @flow
-def work() -> int:
-    with gpu_slot():
+def work(devices: int = 1) -> int:
+    with gpu_slot(devices):
         return taken()
 
 
 def test_a_slot_is_held_while_work_is_done_and_given_back(server: str) -> None:
     with get_client(sync_client=True) as client:
-        made = client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=LIMIT, limit=1))
+        made = client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=LIMIT, limit=3))
         try:
             assert work() == 1
+            assert work(devices=2) == 2
+            assert work(devices=8) == 3, "no more than there are"
             assert taken() == 0
         finally:
             client.request("DELETE", "/v2/concurrency_limits/{id}", path_params={"id": made})

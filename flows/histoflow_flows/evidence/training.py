@@ -43,8 +43,8 @@ class Training:
 
     def __init__(self, experiment: Experiment, run: Run, poster: Poster) -> None:
         # Imported here, and not when a card is drawn: two threads must not import torch at once.
+        from histoflow.best import best_epoch
         from histoflow.experiment import higher_is_better
-        from histoflow.training import best_epoch
 
         self._experiment, self._run, self._poster = experiment, run, poster
         self._monitor = experiment.training.monitor
