@@ -131,7 +131,7 @@ def test_a_gpu_takes_the_largest_power_of_two_that_fits(
     monkeypatch.setattr(finding._Trials, "peak", peak)
     gpu = replace(machine_of(torch.device("cpu")), device=torch.device("cuda"), memory=10**9)
     monkeypatch.setattr(finding, "machine_of", lambda device: gpu)
-    found = finding._largest_on_one(replace(workshop, device=torch.device("cuda")), store)
+    found = finding._find_largest(replace(workshop, device=torch.device("cuda")), store)
     assert found.size == 32
 
 

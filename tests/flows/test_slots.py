@@ -72,7 +72,7 @@ def test_a_server_that_is_away_for_a_while_is_asked_again(
     network.refuse()
     threading.Timer(1.0, network.restore).start()
     with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{network.port}/api"}):
-        assert slots._patiently(slots._is_limited) is False
+        assert slots._patiently(slots._slots) == 0
     network.close()
 
 
@@ -82,4 +82,4 @@ def test_a_server_that_stays_away_is_not_asked_for_ever(monkeypatch: pytest.Monk
         temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}),
         pytest.raises(httpx.ConnectError),
     ):
-        slots._patiently(slots._is_limited)
+        slots._patiently(slots._slots)

@@ -24,7 +24,8 @@ EXPERIMENT = """
 name: small
 dataset: {name: tissue, classes: 2, size: 32, images: 180, slides: 15}
 architecture: {name: cnn, widths: [8, 16]}
-training: {epochs: 2, batch_size: 32, device: cpu}
+training: {epochs: 2, batch_size: 32}
+compute: {device: cpu}
 metrics: [accuracy, roc_auc]
 seed: 7
 """
