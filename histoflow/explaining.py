@@ -135,7 +135,7 @@ def memory_of(
         "the optimizer": footprint.optimizer,
         "the packed images": resident,
     }
-    told = ", ".join(f"{_size(count)} {what}" for what, count in parts.items() if count)
+    told = ", ".join(f"{_size(count)} for {what}" for what, count in parts.items() if count)
     return Memory(footprint.peak(passes) + resident, told)
 
 

@@ -42,7 +42,7 @@ def test_every_decision_of_the_plan_is_told_with_its_reason() -> None:
 def test_the_data_sets_own_figures_stand_for_data_not_packed_yet(home: Path) -> None:
     row = explained(small_experiment())["compute.data"]
     # 85 % of 180 images of 32 × 32 pixels.
-    assert row.why.startswith("the images' 0.00047 GB fit into the host's")
+    assert row.why.startswith("the images' 0.47 MB fit into the host's")
     assert not (home / "data").exists(), "no data are touched"
 
 
@@ -68,7 +68,7 @@ def test_parts_take_less_memory_and_an_averaged_model_more() -> None:
     assert "512 images on their way" in whole.why
     assert "128 images on their way" in parts.why
     assert float(parts.here.split()[0]) < float(whole.here.split()[0]) / 3, "both in MB"
-    weights = [float(re.search(r"([0-9.]+) MB weights", row.why)[1]) for row in (whole, averaged)]  # type: ignore[index]
+    weights = [float(re.search(r"([0-9.]+) MB for weights", row.why)[1]) for row in (whole, averaged)]  # type: ignore[index]
     assert weights[1] == pytest.approx(2 * weights[0], rel=0.01)
 
 

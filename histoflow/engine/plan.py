@@ -178,12 +178,12 @@ def _data(wishes: Wishes, machine: Machine, work: Workload) -> Decision[Residenc
         return Decision(wishes.data, _ASKED)
     if work.image_bytes is None:
         return Decision("host", "decided once the data are packed")
-    size = f"the images' {_gigabytes(work.image_bytes)}"
+    size = f"the images' {_size(work.image_bytes)}"
     if machine.is_gpu and work.image_bytes <= wishes.memory_share * machine.memory:
-        return Decision("device", f"{size} fit into the GPU's {_gigabytes(machine.memory)}")
+        return Decision("device", f"{size} fit into the GPU's {_size(machine.memory)}")
     if work.image_bytes <= wishes.memory_share * machine.host_memory:
-        return Decision("host", f"{size} fit into the host's {_gigabytes(machine.host_memory)}")
-    share = f"{wishes.memory_share:.0%} of the host's {_gigabytes(machine.host_memory)}"
+        return Decision("host", f"{size} fit into the host's {_size(machine.host_memory)}")
+    share = f"{wishes.memory_share:.0%} of the host's {_size(machine.host_memory)}"
     return Decision("stream", f"{size} are more than {share}")
 
 
@@ -199,5 +199,5 @@ def _threads(wishes: Wishes, machine: Machine) -> Decision[int]:
 _ASKED = "asked for"
 
 
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.3g} GB"
+def _size(count: int) -> str:
+    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
