@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-from histoflow import progress, stopping
+from histoflow import files, progress, stopping
 from histoflow.best import best_of, why_stop
 from histoflow.counted import CountedBatches
 from histoflow.data.batches import TrainBatches
@@ -19,7 +19,7 @@ from histoflow.engine.device import machine_of
 from histoflow.engine.fit import Epoch, Position, fit
 from histoflow.engine.profile import Profile, Unprofiled
 from histoflow.engine.step import Manner, Trainee
-from histoflow.errors import DeviceError, TimeLimitError
+from histoflow.errors import DeviceError, DivergedError, TimeLimitError
 from histoflow.experiment import Experiment
 from histoflow.glance import Glance
 from histoflow.runs import Run, environment, now
@@ -88,7 +88,7 @@ class Session:
             return reason
         self._start_clocks()
         self.run.update(state="training", sessions=(*self.run.read().sessions, self._record()))
-        for moment in self._moments():
+        for moment in self._told_of_divergence(self._moments()):
             if isinstance(moment, Position):
                 reason = self._pause(moment)
             else:
@@ -105,6 +105,22 @@ class Session:
         self._glance.over()
         self.writer.wait()
         self._profile.end()
+
+    def _told_of_divergence(self, moments: Iterator[Epoch | Position]) -> Iterator[Epoch | Position]:
+        """The same; where training diverges in a step, the images of its batch are written down."""
+        try:
+            yield from moments
+        except DivergedError as error:
+            if error.step is None:
+                raise
+            epoch, step = error.step
+            sources = self.store.split("train").sources[next(self.batches.places(epoch, step - 1))].tolist()
+            path = self.run.folder / "diverged.json"
+            files.write_json(path, {"epoch": epoch, "step": step, "images": sources})
+            first = ", ".join(sources[:3])
+            raise DivergedError(
+                f"{error} The batch had {len(sources)} images, such as {first}; all stand in {path}."
+            ) from error
 
     def _moments(self) -> Iterator[Epoch | Position]:
         settings = self.workshop.experiment.training

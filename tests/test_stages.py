@@ -15,6 +15,7 @@ from torch import Tensor
 from histoflow import home as homes
 from histoflow import stages
 from histoflow.best import best_epoch
+from histoflow.data.store import PackedStore
 from histoflow.engine import checkpoint
 from histoflow.engine.batch import Batch
 from histoflow.errors import (
@@ -301,6 +302,31 @@ def test_a_loss_that_explodes_in_validation_is_told_as_diverged(monkeypatch: pyt
     with pytest.raises(DivergedError, match=r"val_loss of epoch 1 is nan\..*Lower optimizer\.lr"):
         stages.train(experiment, packed, run)
     assert run.history() == []
+
+
+def test_a_loss_that_explodes_in_a_step_is_told_with_the_images_of_its_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from histoflow.engine import step as engine
+
+    experiment = small_experiment()
+    run, packed = prepared(experiment)
+    take, taken = engine.Step.take, []
+
+    def explode(step: engine.Step, batch: Batch) -> Tensor:
+        taken.append(batch)
+        return take(step, batch) * (float("nan") if len(taken) == 3 else 1)
+
+    monkeypatch.setattr(engine.Step, "take", explode)
+    with pytest.raises(
+        DivergedError, match=r"loss of epoch 1, step 3, is nan.* had 32 images, such as .*diverged\.json"
+    ):
+        stages.train(experiment, packed, run)
+    told = json.loads((run.folder / "diverged.json").read_text())
+    split = PackedStore(packed.folder).split("train")
+    assert (told["epoch"], told["step"], len(told["images"])) == (1, 3, 32)
+    label_of = dict(zip(split.sources.tolist(), split.labels.tolist(), strict=True))
+    assert [label_of[image] for image in told["images"]] == taken[2].labels.tolist()
 
 
 def test_a_damaged_checkpoint_is_refused_by_training_and_evaluation() -> None:

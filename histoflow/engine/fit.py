@@ -155,7 +155,8 @@ class _Tally:
         losses = self._mean(torch.stack(self._losses)).tolist() if self._losses else []
         total, last = self.position.loss, self.position
         for step, (loss, images) in enumerate(zip(losses, self._images, strict=True), start=last.step + 1):
-            _refuse_divergence(f"the loss of epoch {last.epoch}, step {step},", loss)
+            what = f"the loss of epoch {last.epoch}, step {step},"
+            _refuse_divergence(what, loss, (last.epoch, step))
             total += loss * images
         now = time.perf_counter()
         self.position = replace(
@@ -195,9 +196,11 @@ def _at_the_end(trainee: Trainee, epoch: int) -> None:
         trainee.average.after_epoch(epoch)
 
 
-def _refuse_divergence(what: str, value: float | None) -> None:
+def _refuse_divergence(what: str, value: float | None, step: tuple[int, int] | None = None) -> None:
     if value is not None and not math.isfinite(value):
-        raise DivergedError(
+        error = DivergedError(
             f"Training diverged: {what} is {value}. The last checkpoint is of before, and stays. "
             f"Lower optimizer.lr and train again."
         )
+        error.step = step
+        raise error
