@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from histoflow import progress, stages
+from histoflow.data.store import PackedStore
 from histoflow.engine import checkpoint
 from histoflow.engine.device import machine_of
-from histoflow.errors import DataError, DeviceError
+from histoflow.errors import DataError, DeviceError, RunError
 from histoflow.experiment import Experiment
 from histoflow.runs import Run
 from support import small_experiment
@@ -141,3 +147,46 @@ def test_weighted_drawing_of_images_without_weights_is_refused() -> None:
 def test_a_batch_larger_than_the_set_is_the_whole_set() -> None:
     run = run_of(small_experiment(training={"epochs": 1, "batch_size": 5000}), "large")
     assert len(run.history()) == 1
+
+
+@pytest.mark.parametrize("sampler", ["shuffle", "balanced"])
+def test_a_class_that_training_lacks_is_found_and_the_others_are_trained(
+    sampler: str, tmp_path: Path
+) -> None:
+    for split, label, count in (("train", "a", 12), ("val", "a", 3), ("val", "b", 3), ("test", "b", 3)):
+        (tmp_path / split / label).mkdir(parents=True)
+        for number in range(count):
+            pixels = np.random.default_rng([number, len(split), ord(label)]).integers(
+                0, 256, (32, 32, 3), np.uint8
+            )
+            Image.fromarray(pixels).save(tmp_path / split / label / f"{number}.png")
+    for split, label in (("train", "b"), ("test", "a")):
+        (tmp_path / split / label).mkdir()
+        (tmp_path / split / label / "damaged.png").write_bytes(b"no image")
+    experiment = small_experiment(
+        dataset={"name": "image_folder", "path": str(tmp_path)},
+        training={"epochs": 1, "batch_size": 4, "sampler": sampler},
+        metrics=["accuracy"],
+    )
+    run = run_of(experiment, "lacking")
+    assert len(run.history()) == 1
+    findings = " ".join(
+        finding.message for finding in PackedStore(Path(str(run.read().packed))).manifest.findings
+    )
+    assert "b" in findings
+    assert "train" in findings
+
+
+def test_a_run_that_another_process_trains_is_not_touched(home: Path) -> None:
+    run = stages.start(small_experiment(), "held")
+    packed = stages.preprocess(small_experiment(), stages.fetch(small_experiment()))
+    script = "import sys; from pathlib import Path; from histoflow.runs import Run\nwith Run(Path(sys.argv[1])).lock(): print('held', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", script, str(run.folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdin is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(RunError, match="Run held"):
+            stages.train(small_experiment(), packed, run)
+        holder.stdin.close()
+    assert run.history() == []
