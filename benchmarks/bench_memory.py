@@ -66,7 +66,7 @@ def train(batches: TrainBatches, steps: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--gigabytes", type=float, default=20)
+    parser.add_argument("--gigabytes", type=float, default=2, help="written to disk (default: 2)")
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--steps", type=int, default=10**9, help="end before the epoch does")
     parser.add_argument("--folder", type=Path, help="where to write, on a disk with room")

@@ -91,11 +91,6 @@ PLAIN = Manner()
 """As one would write it by hand: nothing cast, nothing recorded."""
 
 
-def casting(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
-    """Autocast to this dtype, or nothing."""
-    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
-
-
 class Step:
     """Takes one step for each batch that it is called with; returns the mean loss, left on the device."""
 
@@ -155,7 +150,7 @@ class Step:
         if self._manner.dtype is None:
             outputs = self._forward(batch.images)
         else:
-            with casting(batch.images.device, self._manner.dtype):
+            with torch.autocast(batch.images.device.type, self._manner.dtype):
                 outputs = self._forward(batch.images)
             outputs = outputs.float()
         losses: Tensor = loss(outputs, batch.labels)
