@@ -8,6 +8,7 @@ from http.client import HTTPException
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, TypeVar
+from urllib.error import HTTPError
 from urllib.parse import urlparse
 
 import torch
@@ -133,6 +134,8 @@ def load_imagenet(model: nn.Module, name: str) -> None:
         state = weights.get_state_dict(map_location="cpu", check_hash=True, weights_only=True)
         model.load_state_dict({_OLD_NAME.sub(r"\1\2.", key): value for key, value in state.items()})
     except (OSError, HTTPException, RuntimeError, UnpicklingError, EOFError) as error:
+        if isinstance(error, HTTPError):
+            error.close()  # it is the answer as well, and holds its connection open
         raise DataError(_explain(name, weights.url, error)) from error
 
 

@@ -104,7 +104,7 @@ def test_a_search_that_was_killed_goes_on_and_repeats_no_trial(
 ) -> None:
     arguments = (*tuning, "--trials", "3", "--no-retrain", "--set", "training.epochs=12")
     with started(arguments, cli_environment) as process:
-        until(lambda: list(home.glob("studies/*/trials/trial-0001/history.json")), process)
+        until(lambda: list(home.glob("studies/*/trials/trial-0001/checkpoints/index.json")), process)
         process.send_signal(signal.SIGKILL)
         process.wait()
     study = the_study(home)
