@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     ImageArray = NDArray[np.uint8]
 
-Task = Literal["binary", "multiclass"]
+Task = Literal["binary", "multiclass", "multilabel"]
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 ANY_TASK: frozenset[Task] = frozenset(("binary", "multiclass"))
@@ -98,7 +98,8 @@ class Facts:
 class Row:
     """One image of a data set, without its pixels."""
 
-    label: int
+    label: int | tuple[int, ...]
+    """Its class; in a ``multilabel`` data set all classes that it shows, perhaps none."""
     source: str
     """Where it came from, readable by a person: a file name, or an index into an array."""
     split: SplitName | None = None
@@ -118,6 +119,12 @@ class Samples:
     classes: tuple[str, ...]
     rows: Sequence[Row]
     read: Callable[[int], ImageArray]
+    """Where it can be pickled (a function of a module, an instance of a class with ``__call__``), images are
+    read by several processes at once."""
+    task: Task | None = None
+    """None: as many classes as there are make it, see ``task_of``."""
+    files: Sequence[Path] | None = None
+    """The file of each row, where an image is a file: the audit asks whether files give labels away."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,6 +82,48 @@ class Split(Settings):
         return self
 
 
+Policy = Literal["warn", "drop", "refuse"]
+Verdict = Literal["warn", "refuse"]
+
+
+class Audit(Settings):
+    """What is done about findings in the data: warn, drop images (into quarantine), or refuse to train."""
+
+    unreadable: Verdict = "warn"
+    """Images that cannot be decoded or have another size; they are always left out."""
+    blank: Policy = "warn"
+    """Images of bare background."""
+    black: Policy = "warn"
+    """Images that are all but black."""
+    constant: Policy = "warn"
+    """Images of a single colour."""
+    duplicates: Policy = "warn"
+    """The same pixels twice within a split; drop keeps the first."""
+    near_duplicates: Policy = "warn"
+    """Nearly the same image twice within a split, perhaps rotated or flipped; drop keeps the first."""
+    label_conflicts: Policy = "warn"
+    """Copies of one image under different labels; drop leaves out those in train."""
+    leaks_into_test: Policy = "refuse"
+    """Images or groups of test that stand in train or val as well; drop leaves out those in train and val."""
+    leaks_into_val: Policy = "warn"
+    """Images or groups of val that stand in train as well; drop leaves out those in train."""
+    split_shares: Verdict = "warn"
+    """Splits that hold more or less than the shares asked for."""
+    classes: Verdict = "warn"
+    """Classes that a split lacks, or that are rare."""
+    metadata: Verdict = "warn"
+    """File sizes, JPEG qualities or image sizes that tell the label."""
+    shortcuts: Verdict = "warn"
+    """Colour alone tells the label."""
+    shift: Verdict = "warn"
+    """The splits look different from one another."""
+
+    @property
+    def dropped(self) -> list[str]:
+        """The settings under which images are left out."""
+        return sorted(name for name, policy in self if policy == "drop")
+
+
 class Group(Settings):
     """Parameters that are trained in a way of their own."""
 
@@ -127,6 +169,10 @@ class Training(Settings):
     """The figure that picks the best epoch: val_loss, or val_ and the name of one of the metrics."""
     sampler: Sampler = "shuffle"
     """Each image once an epoch, or classes drawn equally often, with replacement."""
+    folds: int | None = Field(None, ge=2, le=50, strict=True)
+    """Cross-validation: cut train and val into so many parts by group, and train once for each."""
+    fold: int | None = Field(None, ge=1, strict=True)
+    """Train only once, with this part for validation; null trains once for each part."""
     share: float = Field(1.0, gt=0, le=1)
     """The share of the training images, of each class alike, that is trained on."""
     checkpoint_seconds: float = Field(30.0, gt=0)
@@ -180,6 +226,8 @@ class Experiment(Settings):
     """What is done to each image once, before packing."""
     split: Split = Split()
     """How images are dealt out where the data set has no official split."""
+    audit: Audit = Audit()
+    """What is done about findings in the data."""
     augment: tuple[Choice, ...] = ()
     """What is done to the training images anew in every batch."""
     architecture: Choice = Field("resnet", validate_default=True)

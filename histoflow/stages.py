@@ -152,6 +152,7 @@ def preprocess(experiment: Experiment, raw: RawData, registry: Registry | None =
         raw_digest=raw.digest,
         preprocess=[choice.model_dump(mode="json") for choice in experiment.preprocess],
         split=experiment.split.model_dump(),
+        dropped=experiment.audit.dropped,
     )
     paths = [Path(path) for path in files.read_json(raw.listing)["paths"]]
     steps = [registry.get(Transform, choice.name).build(choice) for choice in experiment.preprocess]

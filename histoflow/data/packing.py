@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from histoflow import files, progress
 from histoflow.components import SPLITS, Facts, Row, Samples, SplitName, task_of
-from histoflow.data.audit import Finding, audit, shares
+from histoflow.data.audit.counts import audit, shares
+from histoflow.data.audit.finding import Finding
 from histoflow.data.splits import Deal, dealer
 from histoflow.data.store import SCHEMA, Manifest, Quarantined, SplitFacts, shard_name
 from histoflow.errors import DataError, StorageError, UnreadableImage
@@ -36,6 +37,8 @@ class Recipe:
     raw_digest: str
     preprocess: Sequence[Mapping[str, Any]]
     split: Mapping[str, Any]
+    dropped: Sequence[str] = ()
+    """The settings of the audit under which images are left out."""
 
     @property
     def fingerprint(self) -> str:

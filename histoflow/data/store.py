@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict
 
 from histoflow import progress
 from histoflow.components import DataInfo, SplitName, Task
-from histoflow.data.audit import Finding
+from histoflow.data.audit.finding import Finding
 from histoflow.errors import DataError
 from histoflow.files import digest_of_file, read_json, refuse_newer
 

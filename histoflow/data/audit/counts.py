@@ -4,18 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 
 from histoflow.components import SPLITS
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something about the data that a reader of the results must know."""
-
-    check: str
-    message: str
-    severity: str = "warning"
+from histoflow.data.audit.finding import Finding
 
 
 def audit(
@@ -43,8 +34,9 @@ def _shared(check: str, what: str, members: Mapping[str, Collection[str]]) -> li
     examples = "; ".join(f"{member} in {' and '.join(where)}" for member, where in sorted(spread.items())[:3])
     return [
         Finding(
-            check,
-            f"{len(spread)} {what} stand in more than one split, so scores may be too good: {examples}.",
+            check=check,
+            message=f"{len(spread)} {what} stand in more than one split, "
+            f"so scores may be too good: {examples}.",
         )
     ]
 
@@ -55,9 +47,9 @@ def shares(counts: Mapping[str, Sequence[int]], asked: Mapping[str, float]) -> l
     found = {split: sum(counts[split]) / total for split in asked}
     return [
         Finding(
-            "split_shares",
-            f"The {split} split holds {found[split]:.0%} of the images where {share:.0%} were asked for: "
-            f"groups are few or uneven. Another split.seed deals them otherwise.",
+            check="split_shares",
+            message=f"The {split} split holds {found[split]:.0%} of the images where {share:.0%} were "
+            f"asked for: groups are few or uneven. Another split.seed deals them otherwise.",
         )
         for split, share in asked.items()
         if abs(found[split] - share) > max(0.05, share / 3)
@@ -66,7 +58,7 @@ def shares(counts: Mapping[str, Sequence[int]], asked: Mapping[str, float]) -> l
 
 def _missing_classes(classes: Sequence[str], counts: Mapping[str, Sequence[int]]) -> list[Finding]:
     return [
-        Finding("missing_class", f"The {split} split has no image of class '{classes[index]}'.")
+        Finding(check="missing_class", message=f"The {split} split has no image of class '{classes[index]}'.")
         for split in SPLITS
         for index, count in enumerate(counts[split])
         if count == 0
