@@ -6,7 +6,7 @@ The flows wrap each of them in a Prefect task; they run as well from a notebook 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,7 +16,7 @@ from histoflow import files, home, progress, runs, stopping
 from histoflow import registry as plugins
 from histoflow.components import Dataset, Reporter, Transform
 from histoflow.errors import RunError
-from histoflow.experiment import Experiment, parse
+from histoflow.experiment import Choice, Experiment, parse
 from histoflow.registry import Registry
 from histoflow.runs import Run
 
@@ -35,6 +35,8 @@ class RawData(BaseModel):
     files: int
     digest: str
     """The hash of all names and contents."""
+    changes: str = ""
+    """What has changed since it was last fetched, in words; empty if nothing has, or the first time."""
 
 
 class Packed(BaseModel):
@@ -114,7 +116,7 @@ def experiment_of(run: Run, registry: Registry | None = None) -> Experiment:
 
 
 def fetch(experiment: Experiment, registry: Registry | None = None) -> RawData:
-    """Bring the data set's files, and hash them."""
+    """Bring the data set's files, hash them, and tell what has changed since they were last fetched."""
     choice = experiment.dataset
     dataset = (registry or plugins.installed()).get(Dataset, choice.name)
     folder = home.raw() / choice.name
@@ -124,7 +126,34 @@ def fetch(experiment: Experiment, registry: Registry | None = None) -> RawData:
     digest = files.digest_of_data(sorted(hashes.items()))
     listing = folder / f"files-{digest[:16]}.json"
     files.write_json(listing, {"paths": [str(path) for path in paths], "sha256": hashes})
-    return RawData(listing=listing, files=len(paths), digest=digest)
+    changes = _changes(dataset, choice, paths, digest, hashes, folder)
+    return RawData(listing=listing, files=len(paths), digest=digest, changes=changes)
+
+
+def _changes(
+    dataset: Dataset[Any],
+    choice: Choice,
+    paths: Sequence[Path],
+    digest: str,
+    hashes: Mapping[str, str],
+    folder: Path,
+) -> str:
+    """How the images differ from those of the last fetch, told and returned; these are remembered instead."""
+    from histoflow.data import catalogue
+
+    if not paths:
+        return ""  # what is generated follows from its parameters
+    remembered = folder / f"catalogue-{files.digest_of_data(choice.model_dump(mode='json'))[:16]}.parquet"
+    former = catalogue.digest_in(remembered)
+    if former == digest:
+        return ""
+    contents = dict(zip(paths, hashes.values(), strict=True)) if len(hashes) == len(paths) else {}
+    now = catalogue.catalogue_of(dataset.open(choice, paths), contents, digest)
+    told = "" if former is None else catalogue.tell(choice.name, catalogue.read(remembered), now)
+    catalogue.write(now, remembered)
+    if told:
+        progress.say(told)
+    return told
 
 
 def _hashes(paths: Sequence[Path]) -> dict[str, str]:

@@ -23,6 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
+Typed = Callable[..., int]
 
 
 @pytest.fixture(autouse=True)
@@ -95,3 +96,19 @@ def cli(cli_environment: dict[str, str]) -> Cli:
         )
 
     return run
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Typed:
+    """Type a command in an empty folder, in this process; returns its exit code."""
+    from histoflow_flows import cli
+
+    monkeypatch.chdir(tmp_path)
+
+    def command(*words: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["histoflow", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0)
+
+    return command

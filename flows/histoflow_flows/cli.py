@@ -20,7 +20,7 @@ from histoflow.experiment import Experiment, json_schema, load
 from histoflow.runs import Run
 from histoflow.stages import experiment_of
 from histoflow.tuning.settings import is_tuning, load_tuning
-from histoflow_flows import cli_find, cli_predict, cli_reap, cli_service, cli_tune, display
+from histoflow_flows import cli_data, cli_find, cli_predict, cli_reap, cli_service, cli_tune, display
 from histoflow_flows.interrupts import Interrupted, interruptible
 
 app = typer.Typer(
@@ -375,6 +375,7 @@ def show_home() -> None:
     display.out.print(display.table("", ("folder", "size"), rows))
 
 
+cli_data.register(app)
 cli_find.register(app)
 cli_predict.register(app)
 cli_reap.register(app)

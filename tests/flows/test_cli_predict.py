@@ -7,32 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from conftest import Typed
 from histoflow import stages
-from histoflow_flows import cli
 from support import small_experiment
-
-Typed = Callable[..., int]
-
-
-@pytest.fixture
-def typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Typed:
-    """Type a command in an empty folder; returns its exit code."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(*words: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["histoflow", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return int(ended.value.code or 0)
-
-    return command
 
 
 @pytest.fixture(scope="module")
