@@ -16,7 +16,7 @@ from made_data import noise
 from torch import nn
 
 from histoflow.data.batches import TrainBatches
-from histoflow.data.packing import SHARD_BYTES
+from histoflow.data.laying import SHARD_BYTES
 from histoflow.data.pixels import Pixels
 from histoflow.data.store import SplitFacts, SplitReader, shard_name
 

@@ -5,7 +5,8 @@
     │   ├── ExperimentError         the experiment is not valid; carries every problem found
     │   ├── PluginError             a component is not what the contract says
     │   ├── DataError               data are missing, damaged, or contradict their data set's facts
-    │   │   └── UnreadableImage     this one image cannot be used: it goes into quarantine
+    │   │   ├── UnreadableImage     this one image cannot be used: it goes into quarantine
+    │   │   └── AuditError          the audit found what the experiment refuses to train on
     │   ├── RunError                a run is missing, busy, or of another schema
     │   ├── CheckpointError         a checkpoint is damaged or does not fit
     │   ├── DeviceError             the device asked for is not there
@@ -14,7 +15,7 @@
     ├── DivergedError               training left the finite numbers
     ├── TimeLimitError              training ran out of its time before there was a model
     ├── DeviceMemoryError           a batch does not fit into the device's memory
-    ├── TeamError                   of the processes that train together, one ended before its time
+    ├── TeamError                   of the processes that work together, one ended before its time
     ├── TuningError                 no trial of a study came to its end, or all fail alike
     └── Stopped                     the process was asked to end, and did where nothing was half done
 
@@ -64,6 +65,9 @@ class DataError(UserError): ...
 
 
 class UnreadableImage(DataError): ...
+
+
+class AuditError(DataError): ...
 
 
 class RunError(UserError): ...

@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from histoflow import tiff
 from histoflow.errors import DataError, UnreadableImage
 
 if TYPE_CHECKING:
@@ -19,10 +20,24 @@ _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")  # of what Pillow knows; some 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
     """The image as H×W×3 uint8, upright; transparent parts are white, like a slide's background."""
+    content = _content(path)
+    plain = tiff.read_plain(content)
+    return _decoded(content) if plain is None else plain
+
+
+def _content(path: Path) -> bytes:
+    """An error here is no fault of the image: a vanished disk must not look like damaged data."""
     try:
-        content = path.read_bytes()
-    except OSError as error:  # no fault of the image: a vanished disk must not look like damaged data
+        return path.read_bytes()
+    except PermissionError as error:
+        raise DataError(
+            f"Cannot read {path}: {error.strerror}. Give yourself the right to read it (chmod u+r)."
+        ) from error
+    except OSError as error:
         raise DataError(f"Cannot read {path}: {error.strerror}. Bring it back, or fetch again.") from error
+
+
+def _decoded(content: bytes) -> NDArray[np.uint8]:
     from PIL import Image, UnidentifiedImageError
 
     try:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import os
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, TiffImagePlugin
 
 from histoflow import DataError, UnreadableImage
 from histoflow.images import read_rgb
+from histoflow.tiff import read_plain
 
 RED, WHITE = [200, 30, 60], [255, 255, 255]
 
@@ -147,7 +154,202 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path, width: int, height: int) -> None
     assert "pixels" in reason(path)
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+@pytest.mark.parametrize("order", ["<u2", ">u2"])
+def test_16_bits_of_colour_become_8(tmp_path: Path, name: str, order: str) -> None:
+    levels = np.array([[[0, 257, 32896], [65535, 512, 255]]], np.uint16)
+    path = tmp_path / name
+    path.write_bytes(png_of_16_bits(levels) if name == "a.png" else tiff_of_16_bits(levels.astype(order)))
+    assert read_rgb(path).tolist() == [[[0, 1, 128], [255, 2, 0]]]
+
+
+def png_of_16_bits(levels: Any) -> bytes:
+    def part(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    height, width, _ = levels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    body = part(b"IHDR", header) + part(b"IDAT", zlib.compress(rows)) + part(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def tiff_of_16_bits(levels: Any) -> bytes:
+    height, width, _ = levels.shape
+    order = ">" if levels.dtype.byteorder == ">" else "<"
+    return tiff(order, levels.tobytes(), width, height, {258: (16, 16, 16)})
+
+
 def test_a_file_that_vanished_is_no_damaged_image(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Cannot read .*a\.png: No such file") as caught:
         read_rgb(tmp_path / "a.png")
     assert not isinstance(caught.value, UnreadableImage)
+
+
+def test_a_folder_in_place_of_a_file_is_no_damaged_image(tmp_path: Path) -> None:
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(DataError, match=r"Cannot read .*a\.png: Is a directory") as caught:
+        read_rgb(tmp_path / "a.png")
+    assert not isinstance(caught.value, UnreadableImage)
+
+
+def test_links_in_a_loop_are_no_damaged_image(tmp_path: Path) -> None:
+    (tmp_path / "a.png").symlink_to(tmp_path / "b.png")
+    (tmp_path / "b.png").symlink_to(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"Cannot read .*a\.png: Too many levels of symbolic links"):
+        read_rgb(tmp_path / "a.png")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_is_told_with_its_name(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", patch())
+    path.chmod(0)
+    with pytest.raises(DataError, match=r"Cannot read .*a\.png: Permission denied.*chmod u\+r") as caught:
+        read_rgb(path)
+    assert not isinstance(caught.value, UnreadableImage)
+
+
+# ── Plain TIFF files, which are read without Pillow ─────────────────────────────────────────────
+
+
+def by_pillow(content: bytes) -> Any:
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def written(image: Image.Image, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "TIFF", **options)
+    return buffer.getvalue()
+
+
+def tiff(order: str, pixels: bytes, width: int, height: int, changed: dict[int, Any] | None = None) -> bytes:
+    """An RGB file made by hand; ``changed`` gives other values to tags, or none where a tag shall lack."""
+    tags: dict[int, Any] = {
+        256: width,
+        257: height,
+        258: (8, 8, 8),
+        259: 1,
+        262: 2,
+        273: 8,
+        277: 3,
+        278: height,
+        279: len(pixels),
+        284: 1,
+    }
+    tags |= changed or {}
+    listed = {tag: value for tag, value in sorted(tags.items()) if value is not None}
+    start = 8 + len(pixels)
+    beyond = start + 2 + 12 * len(listed) + 4
+    entries, more = b"", b""
+    for tag, value in listed.items():
+        values = value if isinstance(value, tuple) else (value,)
+        kind, letter = (4, "I") if max(values, default=0) > 65535 else (3, "H")
+        body = struct.pack(f"{order}{len(values)}{letter}", *values)
+        place = struct.pack(f"{order}I", beyond + len(more))
+        inline = len(body) <= 4
+        entries += struct.pack(f"{order}HHI", tag, kind, len(values)) + (
+            body.ljust(4, b"\0") if inline else place
+        )
+        more += b"" if inline else body
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", start)
+    return head + pixels + struct.pack(f"{order}H", len(listed)) + entries + bytes(4) + more
+
+
+PIXELS = np.random.default_rng(1).integers(0, 256, (6, 5, 3), np.uint8)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("strip", [None, 5 * 3, 5 * 3 * 4])
+def test_plain_files_are_read_as_pillow_reads_them(
+    mode: str, strip: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if strip:
+        monkeypatch.setattr(TiffImagePlugin, "STRIP_SIZE", strip)
+    content = written(Image.fromarray(PIXELS).convert(mode), description="a tile of slide 7", dpi=(300, 300))
+    pixels = read_plain(content)
+    assert pixels is not None
+    assert np.array_equal(pixels, by_pillow(content))
+    pixels[0, 0] = 0  # nothing holds it fast
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_plain_file_made_by_hand_is_read(order: str) -> None:
+    pixels = read_plain(tiff(order, PIXELS.tobytes(), 5, 6))
+    assert pixels is not None
+    assert np.array_equal(pixels, PIXELS)
+
+
+NOT_PLAIN = {
+    "compressed": {259: 5},
+    "16 bits": {258: (16, 16, 16)},
+    "one count of bits": {258: 8},
+    "planes": {284: 2},
+    "turned": {274: 6},
+    "four channels": {277: 4, 258: (8, 8, 8, 8), 338: 2},
+    "not RGB": {262: 6},
+    "floats": {339: (3, 3, 3)},
+    "tiles": {322: 16, 323: 16},
+    "bits from the other end": {266: 2},
+    "metadata that may turn it": {700: 1},
+    "no width": {256: None},
+    "no strips": {273: None},
+    "an offset beyond the file": {273: 2**31},
+    "an offset that just does not fit": {273: 9 + 12 * 11 + 20},
+    "too few strips": {278: 2},
+    "too many strips": {273: (8, 8)},
+    "strips of no rows": {278: 0},
+    "strips shorter than they must be": {279: 3},
+    "no pixels": {256: 0},
+    "a huge image": {256: 2**31, 257: 2**31},
+    "two widths": {256: (5, 5)},
+    "a list of no strips": {273: ()},
+}
+
+
+@pytest.mark.parametrize("name", NOT_PLAIN)
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_anything_else_is_left_to_pillow(name: str, order: str) -> None:
+    assert read_plain(tiff(order, PIXELS.tobytes(), 5, 6, NOT_PLAIN[name])) is None
+
+
+def test_a_file_whose_directory_is_elsewhere_or_endless_is_left_to_pillow() -> None:
+    content = tiff("<", PIXELS.tobytes(), 5, 6)
+    for place in (0, 4, len(content) - 1, len(content), 2**32 - 1):
+        assert read_plain(content[:4] + struct.pack("<I", place) + content[8:]) is None
+    assert read_plain(b"") is read_plain(b"II*\0") is read_plain(b"II*\0\x08") is None
+
+
+def test_a_directory_that_names_itself_as_the_next_is_read_once() -> None:
+    content = bytearray(tiff("<", PIXELS.tobytes(), 5, 6))
+    (start,) = struct.unpack_from("<I", content, 4)
+    struct.pack_into("<I", content, start + 2 + 12 * 10, start)
+    pixels = read_plain(bytes(content))
+    assert pixels is not None
+    assert np.array_equal(pixels, PIXELS)
+
+
+WHOLE = (
+    written(Image.fromarray(PIXELS)),
+    tiff(">", PIXELS.tobytes(), 5, 6, {273: (8, 53), 278: 3, 279: (45, 45)}),
+)
+
+
+@pytest.mark.filterwarnings("ignore")
+@given(st.sampled_from(WHOLE), st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=4))
+def test_whatever_is_read_without_pillow_is_what_pillow_reads(
+    whole: bytes, changes: list[tuple[int, int]]
+) -> None:
+    content = bytearray(whole)
+    for place, value in changes:
+        content[place % len(content)] = value
+    pixels = read_plain(bytes(content))
+    if pixels is not None:
+        assert np.array_equal(pixels, by_pillow(bytes(content)))
+
+
+def test_a_grey_or_palette_image_with_transparency_in_a_tiff_is_read(tmp_path: Path) -> None:
+    for mode in ("LA", "RGBA", "P", "1", "CMYK"):
+        path = saved(tmp_path / f"{mode}.tif", patch(mode))
+        assert read_plain(path.read_bytes()) is None
+        assert read_rgb(path).shape == (8, 12, 3)

@@ -2,8 +2,8 @@
 
     <folder>/manifest.json              what this is: data set, chain, classes, counts, mean, findings
     <folder>/train/images-00000.npy     uint8, images × height × width × channels
-    <folder>/train/labels.npy           and groups.npy, sources.npy: one entry per image;
-                                        weights.npy where they differ
+    <folder>/train/labels.npy           and sources.npy, hashes.npy: one entry per image;
+                                        groups.npy where there are any, weights.npy where they differ
     <folder>/val/…  <folder>/test/…
 
 Each split has files of its own, so training never opens one that holds a test image.
@@ -27,7 +27,7 @@ from histoflow.data.audit.finding import Finding
 from histoflow.errors import DataError
 from histoflow.files import digest_of_file, read_json, refuse_newer
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class SplitFacts(BaseModel):
@@ -37,7 +37,7 @@ class SplitFacts(BaseModel):
 
     images: int
     counts: tuple[int, ...]
-    """Images per class."""
+    """Images per class; in a ``multilabel`` data set images that show it."""
     groups: int | None
     """How many groups; None where the data set knows none."""
     shards: tuple[int, ...]
@@ -84,6 +84,7 @@ class Manifest(BaseModel):
             channels=self.channels,
             size=self.size,
             train_counts=self.splits["train"].counts,
+            train_images=self.splits["train"].images,
         )
 
 
@@ -114,7 +115,10 @@ class SplitReader:
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
-        """Read by memory map as well: of a hundred million images they are nearly a gigabyte."""
+        """One number per image; in ``multilabel`` data images × classes of 0 and 1, uint8.
+
+        Read by memory map as well: of a hundred million images they are nearly a gigabyte.
+        """
         labels: NDArray[np.int64] = np.load(self._folder / "labels.npy", mmap_mode="r").view(np.ndarray)
         return labels
 
@@ -125,6 +129,11 @@ class SplitReader:
     @cached_property
     def groups(self) -> NDArray[np.str_] | None:
         return None if self._facts.groups is None else self._column("groups")
+
+    @cached_property
+    def hashes(self) -> NDArray[np.uint8]:
+        """N×16: alike for images that are alike pixel for pixel."""
+        return self._column("hashes")
 
     @cached_property
     def weights(self) -> NDArray[np.float64] | None:
@@ -232,9 +241,18 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         data = read_json(path)
         refuse_newer(path, data.get("schema_version"), SCHEMA, DataError)
+        _refuse_older(path, data.get("schema_version"))
         return Manifest.model_validate(data)
     except (OSError, ValueError, AttributeError) as error:
         raise DataError(f"{path} is missing or damaged ({error}). Delete {folder} and run again.") from error
+
+
+def _refuse_older(path: Path, schema: Any) -> None:
+    if isinstance(schema, int) and schema < SCHEMA:
+        raise DataError(
+            f"{path} was made by an older histoflow (schema {schema}; this one reads {SCHEMA}). "
+            f"Its images must be packed again: start a new run of the same experiment."
+        )
 
 
 def shard_name(index: int) -> str:

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 
 import torch
 
+from histoflow.cores import cores as cores
 from histoflow.errors import DeviceError
 
 
@@ -92,16 +93,6 @@ def _host_memory() -> int:
     import psutil
 
     return int(psutil.virtual_memory().total)
-
-
-def cores() -> int:
-    """Processor cores that this process may use.
-
-    A container or a batch system may leave it only some, and OMP_NUM_THREADS says what its user wants.
-    """
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return min(there, int(wanted)) if wanted.isdecimal() and int(wanted) else there
 
 
 def _processor_has_bf16() -> bool:

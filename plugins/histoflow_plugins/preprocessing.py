@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -30,54 +31,58 @@ class ToRgbParams(Params):
 
 
 def build_resize(params: ResizeParams) -> Callable[[ImageArray], ImageArray]:
+    return partial(resize, params)
+
+
+def resize(params: ResizeParams, image: ImageArray) -> ImageArray:
+    import numpy as np
+
+    if image.shape[2] == 3:
+        return _resized(params, image)
+    # Pillow would take other channels for transparency, or refuse them.
+    planes = [_resized(params, image[:, :, channel]) for channel in range(image.shape[2])]
+    return np.dstack(planes)
+
+
+def _resized(params: ResizeParams, plane: ImageArray) -> ImageArray:
     import numpy as np
     from PIL import Image
 
     resampling = Image.Resampling[params.filter.upper()]
-
-    def resize_plane(plane: ImageArray) -> ImageArray:
-        return np.array(Image.fromarray(plane).resize((params.size, params.size), resampling))
-
-    def resize(image: ImageArray) -> ImageArray:
-        if image.shape[2] == 3:
-            return resize_plane(image)
-        # Pillow would take other channels for transparency, or refuse them.
-        return np.dstack([resize_plane(image[:, :, channel]) for channel in range(image.shape[2])])
-
-    return resize
+    return np.array(Image.fromarray(plane).resize((params.size, params.size), resampling))
 
 
 def build_center_crop(params: CenterCropParams) -> Callable[[ImageArray], ImageArray]:
-    size = params.size
+    return partial(center_crop, params)
 
-    def center_crop(image: ImageArray) -> ImageArray:
-        height, width = image.shape[:2]
-        if min(height, width) < size:
-            raise DataError(
-                f"The size of center_crop must be at most {min(height, width)} for an image of "
-                f"{height}×{width} pixels. Got {size}. Crop less, or resize before."
-            )
-        top, left = (height - size) // 2, (width - size) // 2
-        return image[top : top + size, left : left + size].copy()
 
-    return center_crop
+def center_crop(params: CenterCropParams, image: ImageArray) -> ImageArray:
+    size, (height, width) = params.size, image.shape[:2]
+    if min(height, width) < size:
+        raise DataError(
+            f"The size of center_crop must be at most {min(height, width)} for an image of "
+            f"{height}×{width} pixels. Got {size}. Crop less, or resize before."
+        )
+    top, left = (height - size) // 2, (width - size) // 2
+    return image[top : top + size, left : left + size].copy()
 
 
 def build_to_rgb(params: ToRgbParams) -> Callable[[ImageArray], ImageArray]:
-    def to_rgb(image: ImageArray) -> ImageArray:
-        channels = image.shape[2]
-        if channels == 1:
-            return image.repeat(3, axis=2)
-        if channels == 4:
-            return _on_white(image)
-        if channels != 3:
-            raise DataError(
-                f"to_rgb takes images of 1 (grey), 3 (RGB) or 4 (RGBA) channels. Got {channels}. "
-                f"Leave it out, or choose channels when the data set is read."
-            )
-        return image
-
     return to_rgb
+
+
+def to_rgb(image: ImageArray) -> ImageArray:
+    channels = image.shape[2]
+    if channels == 1:
+        return image.repeat(3, axis=2)
+    if channels == 4:
+        return _on_white(image)
+    if channels != 3:
+        raise DataError(
+            f"to_rgb takes images of 1 (grey), 3 (RGB) or 4 (RGBA) channels. Got {channels}. "
+            f"Leave it out, or choose channels when the data set is read."
+        )
+    return image
 
 
 def _on_white(image: ImageArray) -> ImageArray:

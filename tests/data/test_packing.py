@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,13 @@ import numpy as np
 import pytest
 
 from histoflow import Facts, Row, Samples, UnreadableImage, files
-from histoflow.data import packing
+from histoflow.data import assembling, laying
+from histoflow.data.audit.checks import Audited
+from histoflow.data.audit.examined import Examined
+from histoflow.data.audit.finding import Finding
+from histoflow.data.decoding import dealing_key
 from histoflow.data.packing import Recipe, pack
-from histoflow.data.store import PackedStore
+from histoflow.data.store import PackedStore, SplitReader
 from histoflow.errors import DataError, StorageError
 
 RECIPE = Recipe(
@@ -60,7 +66,7 @@ def test_images_are_found_across_shards_in_the_order_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = packed(tmp_path / "whole", samples()).split("train")
-    monkeypatch.setattr(packing, "SHARD_BYTES", 7 * 8 * 8 * 3)
+    monkeypatch.setattr(laying, "SHARD_BYTES", 7 * 8 * 8 * 3)
     store = packed(tmp_path / "shards", samples())
     assert len(store.manifest.splits["train"].shards) > 2
     order = np.random.default_rng(1).permutation(len(whole))
@@ -124,8 +130,6 @@ def test_packing_again_uses_what_is_there(tmp_path: Path) -> None:
     ids=lambda change: next(iter(change)),
 )
 def test_whatever_determines_the_pixels_or_splits_changes_the_fingerprint(change: dict[str, Any]) -> None:
-    from dataclasses import replace
-
     assert replace(RECIPE, **change).fingerprint != RECIPE.fingerprint
 
 
@@ -188,6 +192,7 @@ def test_preprocessing_steps_run_in_their_order(tmp_path: Path) -> None:
         (samples(weight=0.0), Facts(), "weight of image-0 must be a finite number above 0. Got 0.0. Leave"),
         (samples(weight=float("nan")), Facts(), "must be a finite number above 0. Got nan"),
         (samples(group="one patient"), Facts(), "No image fell into the"),
+        (replace(samples(), files=[Path("a")]), Facts(), "one for each of its 60 rows. Got 1"),
         (
             Samples(classes=("a", "b"), rows=[Row(label=2, source="x")], read=lambda i: images()[0]),
             Facts(),
@@ -211,6 +216,7 @@ def test_preprocessing_steps_run_in_their_order(tmp_path: Path) -> None:
         "no-weight",
         "nan-weight",
         "one-group",
+        "files",
         "label",
     ],
 )
@@ -222,21 +228,129 @@ def test_data_that_cannot_be_packed_are_refused_and_nothing_is_left(
     assert [name for name in os.listdir(tmp_path) if not name.endswith(".lock")] == []
 
 
-def test_groups_and_copies_across_official_splits_are_found(tmp_path: Path) -> None:
-    pixels = images(9)
-    rows = [
-        Row(
-            label=index % 2,
-            source=str(index),
-            split=split,
-            group="slide-1" if index < 4 else f"slide-{index}",
-        )
-        for index, split in enumerate(("train", "val", "test") * 3)
+def test_the_audit_is_told_of_every_image_and_what_it_drops_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels, told = images(60), []
+
+    def audit(examined: Examined, policies: Any, **more: Any) -> Audited:
+        assert np.array_equal(examined.images(np.array([40, 3, 17])), pixels[[41, 3, 17]])
+        told.append((examined, policies, more))
+        finding = Finding(check="made", message="It was asked for.", severity="refused")
+        return Audited((finding,), {3: "it is blank", 41: "it is black"})
+
+    def read(index: int) -> Any:
+        if index == 20:
+            raise UnreadableImage("truncated")
+        return pixels[index]
+
+    monkeypatch.setattr(assembling, "audit", audit)
+    files = [tmp_path / f"{index}.png" for index in range(60)]
+    for path in files:
+        path.write_bytes(b"x" * int(path.stem))
+    made = replace(samples(read=read, group="g"), files=files)
+    rows = [replace(row, group=f"g{place}") for place, row in enumerate(made.rows)]
+    folder = pack(RECIPE, Facts(), lambda: replace(made, rows=rows), (), tmp_path, policies={"blank": "drop"})
+    (examined, policies, more) = told[0]
+    assert policies == {"blank": "drop"}
+    assert more["unreadable"] == [("image-20", "truncated")]
+    assert more["asked_shares"] == {"val": 0.25, "test": 0.25}
+    readable = [index for index in range(60) if index != 20]
+    assert examined.sources == [f"image-{index}" for index in readable]
+    assert examined.groups == [f"g{index}" for index in readable]
+    assert examined.files["bytes"].tolist() == readable
+    assert set(examined.files["width"]) == set(examined.files["height"]) == {8.0}
+    assert all(len(values) == 59 for values in examined.features.values())
+    store = PackedStore(folder)
+    quarantine = [(entry.source, entry.reason) for entry in store.manifest.quarantine]
+    assert quarantine == [
+        ("image-3", "it is blank"),
+        ("image-20", "truncated"),
+        ("image-42", "it is black"),
     ]
-    made = Samples(classes=("no", "yes"), rows=rows, read=lambda index: pixels[0 if index == 8 else index])
-    findings = {finding.check: finding.message for finding in packed(tmp_path, made).manifest.findings}
-    assert "slide-1 in train and val and test" in findings["groups_across_splits"]
-    assert "1 images, pixel for pixel the same" in findings["duplicates_across_splits"]
+    assert [(found.check, found.severity) for found in store.manifest.findings] == [("made", "refused")]
+    laid = {source for split in whole(store) for source in split.sources}
+    assert laid == {f"image-{index}" for index in readable} - {"image-3", "image-42"}
+
+
+def whole(store: PackedStore) -> tuple[SplitReader, ...]:
+    return store.split("train"), store.split("val"), store.unseal_test()
+
+
+def test_hashes_are_alike_where_pixels_are(tmp_path: Path) -> None:
+    pixels = images(60)
+    train = packed(tmp_path, samples(read=lambda index: pixels[index % 12])).split("train")
+    found = train.gather(np.arange(len(train)))
+    assert train.hashes.shape == (len(train), 16)
+    for one in range(len(train)):
+        alike = (found == found[one]).all(axis=(1, 2, 3))
+        assert np.array_equal((train.hashes == train.hashes[one]).all(axis=1), alike)
+
+
+@pytest.mark.parametrize("width", [6, 9])
+def test_turned_and_flipped_copies_are_dealt_to_one_side(width: int) -> None:
+    original = np.random.default_rng(0).integers(0, 256, (6, width, 3), np.uint8)
+    framed = original.copy()
+    framed[[0, -1]] = framed[:, [0, -1]] = 255  # the same edges from every side
+    for image in (original, framed, framed[..., :1]):
+        copies = [np.rot90(way, turns) for way in (image, image[::-1]) for turns in range(4)]
+        assert len({dealing_key(copy) for copy in copies}) == 1
+    other = framed.copy()
+    other[2, 3] ^= 1
+    assert len({dealing_key(image) for image in (original, framed, other)}) == 3
+
+
+def test_images_that_are_enlarged_and_those_that_a_step_left_alone_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pixels = images(60)
+
+    def larger(image: Any) -> Any:
+        return np.pad(image, ((0, 8 - image.shape[0]), (0, 0), (0, 0)))
+
+    def declines(image: Any) -> Any:
+        return image if image[0, 0, 0] < 60 else 255 - image
+
+    made = samples(read=lambda index: pixels[index][: 8 - (index in (7, 8)) - (index == 8)])
+    with caplog.at_level(logging.INFO, "histoflow"):
+        folder = pack(
+            RECIPE, Facts(), lambda: made, (larger, declines), tmp_path, may_decline={1: "reinhard"}
+        )
+    found = {finding.check: finding for finding in PackedStore(folder).manifest.findings}
+    assert found["enlarged"].images == 2
+    assert found["enlarged"].examples == ("image-7", "image-8")
+    assert "2 images were smaller than the 8×8" in found["enlarged"].message
+    assert "the smallest 6×8" in found["enlarged"].message
+    assert found["enlarged"].severity == "note"
+    assert found["unchanged_by_reinhard"].images == (pixels[:, 0, 0, 0] < 60).sum()
+    assert found["enlarged"].message in caplog.messages
+
+
+def several(label: Any, count: int = 60) -> Samples:
+    """A multilabel data set; the label of the last image is the one given."""
+    pixels = images(count)
+    labels = [[(), (0,), (1, 2), (0, 1, 2)][index % 4] for index in range(count - 1)] + [label]
+    rows = [Row(label=one, source=f"image-{place}") for place, one in enumerate(labels)]
+    return Samples(classes=("a", "b", "c"), rows=rows, read=lambda index: pixels[index], task="multilabel")
+
+
+def test_images_of_several_classes_have_a_column_for_each(tmp_path: Path) -> None:
+    made = several((2, 0))
+    store = packed(tmp_path, made, Facts(task="multilabel"))
+    shown = {row.source: row.label for row in made.rows}
+    for split in whole(store):
+        assert split.labels.dtype == np.uint8
+        for source, labels in zip(split.sources, split.labels, strict=True):
+            assert np.flatnonzero(labels).tolist() == sorted(shown[str(source)])  # type: ignore[arg-type]
+    train = store.split("train")
+    assert store.manifest.splits["train"].counts == tuple(train.labels.sum(axis=0))
+    assert store.manifest.task == "multilabel"
+
+
+@pytest.mark.parametrize("label", [(3,), (-1,), (1, 1), 1, [1]], ids=repr)
+def test_labels_of_several_classes_are_tuples_of_numbers_each_once(tmp_path: Path, label: Any) -> None:
+    with pytest.raises(DataError, match="The label of image-59 must be a tuple of numbers from 0 to 2"):
+        packed(tmp_path, several(label))
 
 
 def test_a_class_missing_from_a_split_is_told(tmp_path: Path) -> None:
@@ -288,6 +402,18 @@ def test_too_little_room_is_told_before_anything_is_written(
         packed(tmp_path, samples())
 
 
+def test_a_store_is_refused_before_the_long_work_where_a_split_must_stay_empty(tmp_path: Path) -> None:
+    rows = [Row(label=index % 2, source=str(index), group="one patient") for index in range(60)]
+
+    def read(index: int) -> Any:
+        raise AssertionError("an image was read")
+
+    made = Samples(classes=("no", "yes"), rows=rows, read=read)
+    with pytest.raises(DataError, match="No image fell into the"):
+        pack(RECIPE, Facts(), lambda: made, (), tmp_path)
+    assert [name for name in os.listdir(tmp_path) if not name.endswith(".lock")] == []
+
+
 def test_two_at_once_build_one_store(tmp_path: Path) -> None:
     opened, results = [], []
 
@@ -335,6 +461,9 @@ def test_changed_files_and_damaged_manifests_are_found(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"labels\.npy is missing or damaged"):
         store.verify(["test"])
     manifest = store.folder / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"schema_version": 1}))
+    with pytest.raises(DataError, match="made by an older histoflow.*must be packed again: start a new run"):
+        PackedStore(store.folder)
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"schema_version": 9}))
     with pytest.raises(DataError, match="made by a newer histoflow"):
         PackedStore(store.folder)

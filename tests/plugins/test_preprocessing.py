@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from typing import Any
@@ -40,8 +41,17 @@ def test_contract(transform: Transform[Any], params: Any) -> None:
     check_component(transform, params)
 
 
+@pytest.mark.parametrize(
+    ("transform", "params"),
+    [(RESIZE, ResizeParams(size=8)), (CENTER_CROP, CenterCropParams(size=8)), (TO_RGB, ToRgbParams())],
+)
+def test_what_is_built_can_be_sent_to_other_processes(transform: Transform[Any], params: Any) -> None:
+    step, original = transform.build(params), image(20, 12, 3)
+    assert np.array_equal(pickle.loads(pickle.dumps(step))(original), step(original))
+
+
 def test_listing_transforms_imports_neither_torch_nor_numpy() -> None:
-    modules = ("preprocessing", "geometry", "colour", "artefacts", "mixing", "policies")
+    modules = ("preprocessing", "geometry", "colour", "stain", "artefacts", "mixing", "policies")
     imports = ", ".join(f"histoflow_plugins.{module}" for module in modules)
     code = f"import {imports}, sys; assert not {{'torch', 'numpy'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,274 @@
+"""One chunk of a data set's rows: each image read, checked, preprocessed, hashed and measured.
+
+This is what the processes of a packing do, so nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histoflow.components import Facts
+from histoflow.data.audit import features
+from histoflow.errors import DataError, UnreadableImage
+
+Image = NDArray[np.uint8]
+
+
+class UnpackableError(DataError):
+    """These data can never be packed with these steps, however often it is tried."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoder:
+    """How the images of a data set are made ready."""
+
+    read: Callable[[int], Image]
+    steps: Sequence[Callable[[Image], Image]]
+    facts: Facts
+    keyed: bool
+    """Whether images are dealt to splits by their pixels."""
+    may_decline: Sequence[int] = ()
+    """The places of steps that give back the very array they were given where they can do nothing."""
+
+    def outcome(self, index: int, source: str) -> Outcome:
+        """What the row's image comes to."""
+        try:
+            raw = self.read(index)
+            _refuse_wrong_type(raw, source)
+            self._refuse_other_shape(raw)
+            image, declined = self._stepped(raw, source)
+        except UnreadableImage as error:
+            return Outcome(reason=str(error))
+        key = dealing_key(raw) if self.keyed else b""
+        return Outcome(image=image, raw_size=raw.shape[:2], key=key, declined=declined)
+
+    def _stepped(self, image: Image, source: str) -> tuple[Image, tuple[bool, ...]]:
+        declined = []
+        for place, step in enumerate(self.steps):
+            before = image
+            try:
+                image = step(image)
+            except UnreadableImage:
+                raise
+            except DataError as error:
+                raise UnpackableError(f"{source}: {error}") from error
+            if place in self.may_decline:
+                declined.append(image is before)
+        if self.steps:
+            _refuse_wrong_type(image, source)
+        return image, tuple(declined)
+
+    def _refuse_other_shape(self, image: Image) -> None:
+        stated = (*(self.facts.size or image.shape[:2]), self.facts.channels or image.shape[2])
+        if image.shape != stated:
+            raise UnreadableImage(
+                f"it is {describe_shape(image.shape)}; the data set states {describe_shape(stated)}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """An image that is ready, or the reason why there is none."""
+
+    image: Image | None = None
+    raw_size: tuple[int, ...] = ()
+    key: bytes = b""
+    declined: tuple[bool, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """The rows of one chunk."""
+
+    start: int
+    stop: int
+    sources: Sequence[str]
+    files: Sequence[Path] | None
+    shape: tuple[int, ...]
+    """What images are after the steps."""
+    example: str
+    """The source of an image that is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """What the rows of a job came to."""
+
+    pixels: Image
+    """N×H×W×C, of the images that could be read."""
+    columns: Mapping[str, NDArray[Any]]
+    """One entry for each of them: ``row``, ``hash``, ``size``, ``sum``, ``square``, ``declined``, perhaps
+    ``key``, and what was measured of it (``feature/…``) and of its file (``file/…``)."""
+    unreadable: Mapping[int, str]
+    """The reason for each other row."""
+
+
+@dataclass
+class _Collected:
+    """The images of a chunk while it grows."""
+
+    job: Job
+    pixels: Image = field(init=False)
+    rows: list[int] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    unreadable: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.pixels = np.empty((self.job.stop - self.job.start, *self.job.shape), np.uint8)
+
+    def add(self, row: int, outcome: Outcome) -> None:
+        if outcome.image is None:
+            self.unreadable[row] = outcome.reason
+            return
+        _refuse_mixed_shapes(outcome.image, self.job.sources[row - self.job.start], self.job)
+        self.pixels[len(self.rows)] = outcome.image
+        self.rows.append(row)
+        self.outcomes.append(Outcome(raw_size=outcome.raw_size, key=outcome.key, declined=outcome.declined))
+
+
+def decode(
+    decoder: Decoder,
+    job: Job,
+    known: Mapping[int, Outcome] | None = None,
+    done: Callable[[int], None] | None = None,
+) -> Chunk:
+    """Make a chunk; ``known`` holds outcomes of rows that were read before, ``done`` is told of each row."""
+    collected = _Collected(job)
+    for row in range(job.start, job.stop):
+        outcome = (known or {}).get(row)
+        collected.add(row, outcome or decoder.outcome(row, job.sources[row - job.start]))
+        if done:
+            done(1)
+    pixels = collected.pixels[: len(collected.rows)]
+    columns = {
+        "row": np.array(collected.rows, np.int64),
+        **_columns_of_outcomes(collected.outcomes),
+        **_columns_of_pixels(pixels),
+        **_columns_of_files(collected.rows, job),
+    }
+    return Chunk(pixels=pixels, columns=columns, unreadable=collected.unreadable)
+
+
+def _columns_of_outcomes(outcomes: Sequence[Outcome]) -> dict[str, NDArray[Any]]:
+    return {
+        "size": np.array([outcome.raw_size for outcome in outcomes], np.int32).reshape(-1, 2),
+        "key": np.array([np.frombuffer(outcome.key, np.uint8) for outcome in outcomes]).reshape(
+            len(outcomes), -1 if outcomes else 0
+        ),
+        "declined": np.array([outcome.declined for outcome in outcomes], np.bool_).reshape(
+            len(outcomes), -1 if outcomes else 0
+        ),
+    }
+
+
+def _columns_of_pixels(pixels: Image) -> dict[str, NDArray[Any]]:
+    total, square = _sums(pixels)
+    measured = features.describe(pixels) if len(pixels) else {}
+    return {
+        "hash": _hashes(pixels),
+        "sum": total,
+        "square": square,
+        **{f"feature/{name}": values for name, values in measured.items()},
+    }
+
+
+def _columns_of_files(rows: Iterable[int], job: Job) -> dict[str, NDArray[Any]]:
+    if job.files is None:
+        return {}
+    told = [features.describe_file(job.files[row - job.start]) for row in rows]
+    return {f"file/{name}": np.array([one[name] for one in told]) for name in (told[0] if told else ())}
+
+
+# ── What identifies an image ────────────────────────────────────────────────────────────────────
+
+
+def _hashes(pixels: Image) -> NDArray[np.uint8]:
+    """N×16: alike for images that are alike pixel for pixel."""
+    digests = [hashlib.blake2b(image.reshape(-1), digest_size=16).digest() for image in pixels]
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 16)
+
+
+def same_hashes(pixels: Image, hashes: NDArray[np.uint8]) -> bool:
+    return np.array_equal(_hashes(pixels), hashes)
+
+
+def dealing_key(image: Image) -> bytes:
+    """16 bytes that an image shares with its flipped and right-angle rotated copies.
+
+    Two other images may share a key by chance, which only has them dealt to the same side.
+    """
+    pixels = np.ascontiguousarray(image).view(f"V{image.shape[2]}")[..., 0]
+    height, width = pixels.shape
+    edges = [
+        (len(edge), edge[::step].tobytes())
+        for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])
+        for step in (1, -1)
+    ]
+    first = min(edges)
+    laid = min(way(pixels).tobytes() for way, edge in zip(_WAYS, edges, strict=True) if edge == first)
+    digest = hashlib.blake2b(first[1], digest_size=12, salt=f"{min(height, width)}".encode())
+    return digest.digest() + zlib.crc32(laid).to_bytes(4, "little")
+
+
+_WAYS: tuple[Callable[[NDArray[Any]], NDArray[Any]], ...] = (
+    lambda image: image,
+    lambda image: image[:, ::-1],
+    lambda image: image[::-1],
+    lambda image: image[::-1, ::-1],
+    lambda image: image.T,
+    lambda image: image.T[:, ::-1],
+    lambda image: image.T[::-1],
+    lambda image: image.T[::-1, ::-1],
+)
+"""The eight ways to lay a square, by which edge comes first and from which end it is read."""
+
+
+def _sums(pixels: Image) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of each image and channel, the sum of its levels and of their squares: whole numbers, so exact."""
+    count, _, _, channels = pixels.shape
+    total = np.empty((count, channels), np.int64)
+    square = np.empty((count, channels), np.int64)
+    for place, image in enumerate(pixels.reshape(count, pixels.shape[1], -1)):
+        # Row upon row keeps numpy in its fast loops; channels are told apart when few numbers are left.
+        total[place] = _by_channel(image.sum(axis=0, dtype=np.uint32), channels)
+        squares = np.multiply(image, image, dtype=np.uint16)
+        square[place] = _by_channel(squares.sum(axis=0, dtype=np.uint32), channels)
+    return total, square
+
+
+def _by_channel(columns: NDArray[np.uint32], channels: int) -> NDArray[np.int64]:
+    summed: NDArray[np.int64] = columns.reshape(-1, channels).sum(axis=0, dtype=np.int64)
+    return summed
+
+
+# ── What is refused ─────────────────────────────────────────────────────────────────────────────
+
+
+def describe_shape(shape: Sequence[int]) -> str:
+    return f"{shape[0]}×{shape[1]} with {shape[2]} channels"
+
+
+def _refuse_wrong_type(image: Any, source: str) -> None:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or not image.size:
+        got = (
+            f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        )
+        raise UnpackableError(f"The image {source} must be an array H×W×C of uint8. Got {got}.")
+
+
+def _refuse_mixed_shapes(image: Image, source: str, job: Job) -> None:
+    if image.shape != job.shape:
+        raise UnpackableError(
+            f"All images must have one size after preprocessing. "
+            f"{source} is {describe_shape(image.shape)}, {job.example} is {describe_shape(job.shape)}. "
+            f"Add {{name: resize, size: {min(job.shape[:2])}}} to preprocess."
+        )

@@ -1,0 +1,40 @@
+"""What determines a packed store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from histoflow import files
+from histoflow.data.store import SCHEMA
+
+_DECODING = 1
+"""Raise it when the same images would be decoded, hashed or measured otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All that determines a packed store; its digest names the store's folder."""
+
+    dataset: Mapping[str, Any]
+    dataset_version: int
+    raw_digest: str
+    preprocess: Sequence[Mapping[str, Any]]
+    split: Mapping[str, Any]
+    dropped: Sequence[str] = ()
+    """The settings of the audit under which images are left out."""
+
+    @property
+    def fingerprint(self) -> str:
+        return files.digest_of_data({"schema": SCHEMA, **asdict(self)})
+
+    @property
+    def folder_name(self) -> str:
+        return f"{self.dataset['name']}-{self.fingerprint[:16]}"
+
+    @property
+    def decoded_name(self) -> str:
+        """Of the decoded images: stores that differ in splits or audit alone can be made of the same."""
+        of = {name: value for name, value in asdict(self).items() if name not in ("split", "dropped")}
+        return f"{self.dataset['name']}-{files.digest_of_data({'decoding': _DECODING, **of})[:16]}"

@@ -1,0 +1,224 @@
+"""Packing by several processes, interrupted, killed and taken up again, comes to the same store."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import packing_support
+from histoflow import files
+from histoflow.data import chunks
+from histoflow.errors import DataError, StorageError, TeamError
+from packing_support import COUNT, PER_CHUNK, SIDE, image, one_is_damaged, packed
+
+TESTS = str(Path(packing_support.__file__).parent)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def leftovers(home: Path) -> list[str]:
+    return [name for name in os.listdir(home) if name.startswith(".")]
+
+
+def decoded(home: Path) -> list[Path]:
+    return sorted(home.glob(".*.decoded/*.npz"))
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The store as one process packs it in one go."""
+    return content(packed(tmp_path_factory.mktemp("whole")))
+
+
+def children() -> list[psutil.Process]:
+    """Those that work; loky keeps one that only clears up after others."""
+    found = psutil.Process().children(recursive=True)
+    return [child for child in found if "resource_tracker" not in " ".join(child.cmdline())]
+
+
+def test_several_processes_pack_the_same_bytes_and_do_not_load_torch(
+    tmp_path: Path, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are started where that pays, and then this process reads no more than the first few images."""
+    monkeypatch.setattr("histoflow.data.preparing.cores", lambda: 2)
+    monkeypatch.setattr("histoflow.data.preparing.WORTH_PROCESSES", 0.0)
+    parent, seen = os.getpid(), []
+
+    def read(index: int) -> Any:
+        seen.append(index)
+        if os.getpid() == parent and len(seen) > PER_CHUNK:
+            raise DataError("it was read by the parent")
+        if os.getpid() != parent and "torch" in sys.modules:
+            raise DataError("torch was imported")
+        return one_is_damaged(index)
+
+    assert content(packed(tmp_path, read, processes=None)) == expected
+    assert leftovers(tmp_path) == []
+    assert children() == []
+
+
+def test_an_error_in_a_process_ends_all_of_them_with_its_message(tmp_path: Path) -> None:
+    def read(index: int) -> Any:
+        return image(index) if index != 130 else image(index)[:4]
+
+    with pytest.raises(DataError, match=r"image-130 is 4×8 with 3 channels, image-0 is 8×8"):
+        packed(tmp_path, read, processes=2)
+    assert leftovers(tmp_path) == []  # no other packing of these data could use it
+    assert children() == []
+
+
+def test_a_process_that_is_killed_is_told_and_what_was_decoded_serves_the_next_packing(
+    tmp_path: Path, expected: dict[str, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    parent = os.getpid()
+
+    def read(index: int) -> Any:
+        if index == 190 and os.getpid() != parent:
+            time.sleep(0.3)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return one_is_damaged(index)
+
+    with pytest.raises(TeamError, match="was killed, perhaps for memory.*what was decoded is kept"):
+        packed(tmp_path, read, processes=2)
+    assert children() == []
+    assert decoded(tmp_path)
+    with caplog.at_level(logging.INFO, "histoflow"):
+        assert content(packed(tmp_path)) == expected
+    assert any("images stand decoded already" in line for line in caplog.messages)
+    assert leftovers(tmp_path) == []
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import packing_support as made
+
+def read(index):
+    time.sleep(0.004)
+    return made.one_is_damaged(index)
+
+made.packed(Path(sys.argv[2]), read, processes=int(sys.argv[3]))
+"""
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_packing_killed_midway_goes_on_and_comes_to_the_same_bytes(
+    tmp_path: Path, expected: dict[str, bytes], processes: int
+) -> None:
+    command = [sys.executable, "-c", KILLED, TESTS, str(tmp_path), str(processes)]
+    packing = psutil.Popen(command)
+    while len(decoded(tmp_path)) < 3 and packing.poll() is None:
+        time.sleep(0.01)
+    workers = packing.children(recursive=True)
+    packing.kill()
+    packing.wait()
+    assert 3 <= len(decoded(tmp_path)) < COUNT // PER_CHUNK
+    assert not psutil.wait_procs(workers, timeout=10)[1]
+
+    read: list[int] = []
+    assert content(packed(tmp_path, lambda index: read.append(index) or one_is_damaged(index))) == expected
+    assert len(read) <= COUNT - 3 * PER_CHUNK + PER_CHUNK  # the first few are read to see how long it takes
+    assert leftovers(tmp_path) == []
+
+
+@pytest.fixture
+def interrupted(tmp_path: Path) -> Path:
+    def read(index: int) -> Any:
+        if index == 130:
+            raise KeyboardInterrupt
+        return one_is_damaged(index)
+
+    with pytest.raises(KeyboardInterrupt):
+        packed(tmp_path, read)
+    assert len(decoded(tmp_path)) == 6
+    return tmp_path
+
+
+def damages(path: Path) -> Iterator[Path]:
+    """The same file, damaged in one way after the other."""
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    for bad in (
+        whole[:middle],
+        b"",
+        whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
+    ):
+        path.write_bytes(bad)
+        yield path
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".npy"])
+def test_a_damaged_chunk_is_decoded_anew(interrupted: Path, expected: dict[str, bytes], suffix: str) -> None:
+    chunk = decoded(interrupted)[3].with_suffix(suffix)
+    start, stop = (int(number) for number in chunk.stem.split("-"))
+    for _ in damages(chunk):
+        assert not chunks.Stored(chunk.parent, start, stop).is_whole()
+    assert content(packed(interrupted)) == expected
+
+
+def test_other_splits_of_the_same_images_are_made_of_what_is_decoded(
+    interrupted: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "histoflow"):
+        packed(interrupted, val=0.2, test=0.3, seed=5)
+    assert "120 images stand decoded already, of a packing that was interrupted." in caplog.messages
+    assert leftovers(interrupted) == []
+
+
+class Stays:
+    """Reads images, but cannot be sent to another process."""
+
+    def __call__(self, index: int) -> Any:
+        return one_is_damaged(index)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("it holds an open file")
+
+
+def test_what_cannot_be_sent_to_other_processes_is_read_in_this_one_which_says_so(
+    tmp_path: Path, expected: dict[str, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "histoflow"):
+        assert content(packed(tmp_path, Stays(), processes=2)) == expected
+    told = [line for line in caplog.messages if "by this process alone" in line]
+    assert len(told) == 1
+    assert "it holds an open file" in told[0]
+
+
+def test_a_full_disk_is_told_by_the_processes_too(tmp_path: Path) -> None:
+    script = f"""
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, {TESTS!r})
+import packing_support as made
+from histoflow.errors import StorageError
+resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+try:
+    made.packed(Path({str(tmp_path)!r}), processes=2)
+except StorageError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "No room to write" in done.stdout
+    assert leftovers(tmp_path) == []
+
+
+def test_room_for_what_stands_between_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    once = COUNT * SIDE * SIDE * 3
+    monkeypatch.setattr(files, "free_bytes", lambda path: once + 1)
+    with pytest.raises(StorageError, match="Packing needs about"):
+        packed(tmp_path)
+    assert leftovers(tmp_path) == []
