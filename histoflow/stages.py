@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel, ConfigDict
 
-from histoflow import files, home, progress, runs, stopping
+from histoflow import crossvalidation, files, home, progress, runs, stopping
 from histoflow import registry as plugins
 from histoflow.components import Dataset, Reporter, Transform
-from histoflow.errors import RunError
+from histoflow.errors import DataError, RunError, UserError
 from histoflow.experiment import Choice, Experiment, parse
 from histoflow.registry import Registry
 from histoflow.runs import Run
@@ -98,6 +98,11 @@ def start(experiment: Experiment, run_id: str | None = None, registry: Registry 
     """The folder of a new run, or of the one to go on with, which must be of the same experiment."""
     registry = registry or plugins.installed()
     parse(experiment.to_data(), registry)  # a form or a notebook may not have held its fields to one another
+    if crossvalidation.is_wanted(experiment):
+        raise UserError(
+            f"training.folds asks for {experiment.training.folds} runs, one for each fold. "
+            f"For one of them name it: training.fold=1. 'histoflow train' trains them all."
+        )
     run_id = run_id or runs.new_id(experiment.name)
     run = Run(home.runs() / run_id)
     if not run.folder.exists():
@@ -164,12 +169,27 @@ def _hashes(paths: Sequence[Path]) -> dict[str, str]:
     hashes = {}
     with progress.track("Hashing", total=len(paths), unit="files") as advance:
         for path in paths:
-            hashes[path.relative_to(common).as_posix()] = files.digest_of_file(path)
+            try:
+                hashes[path.relative_to(common).as_posix()] = files.digest_of_file(path)
+            except OSError as error:
+                raise DataError(
+                    f"Cannot read {path}: {error.strerror}. Make it readable, or take it away."
+                ) from error
             advance()
     return hashes
 
 
 def preprocess(experiment: Experiment, raw: RawData, registry: Registry | None = None) -> Packed:
+    """The packed data that the experiment trains on, unless its ``audit`` refuses them: then AuditError."""
+    from histoflow.data.audit import policy
+    from histoflow.data.store import read_manifest
+
+    packed = pack(experiment, raw, registry)
+    policy.refuse(read_manifest(packed.folder).findings, experiment.audit.model_dump(), packed.folder)
+    return cut(experiment, packed)
+
+
+def pack(experiment: Experiment, raw: RawData, registry: Registry | None = None) -> Packed:
     """Decode, preprocess, audit and lay down every image once; packed data that are there are used again."""
     from histoflow.data import packing
 
@@ -184,15 +204,33 @@ def preprocess(experiment: Experiment, raw: RawData, registry: Registry | None =
         dropped=experiment.audit.dropped,
     )
     paths = [Path(path) for path in files.read_json(raw.listing)["paths"]]
-    steps = [registry.get(Transform, choice.name).build(choice) for choice in experiment.preprocess]
+    transforms = [registry.get(Transform, choice.name) for choice in experiment.preprocess]
+    steps = [
+        transform.build(choice) for transform, choice in zip(transforms, experiment.preprocess, strict=True)
+    ]
     folder = packing.pack(
         recipe,
         facts=dataset.facts(experiment.dataset),
         open_samples=lambda: dataset.open(experiment.dataset, paths),
         steps=cast("Any", steps),
         home=home.packed(),
+        policies=experiment.audit.model_dump(),
+        may_decline={
+            place: transform.name for place, transform in enumerate(transforms) if transform.may_decline
+        },
     )
     return Packed(folder=folder, fingerprint=recipe.fingerprint)
+
+
+def cut(experiment: Experiment, packed: Packed) -> Packed:
+    """The packed data of the fold that the experiment trains, if it names one; otherwise the same."""
+    folds, fold = experiment.training.folds, experiment.training.fold
+    if folds is None or fold is None:
+        return packed
+    from histoflow.data.folds import fold_store
+
+    store = fold_store(packed.folder, folds, fold)
+    return Packed(folder=store.folder, fingerprint=store.manifest.fingerprint)
 
 
 def find_lr(

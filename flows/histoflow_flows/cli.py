@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from histoflow import __version__, home, recipes, registry, runs
+from histoflow import __version__, crossvalidation, home, recipes, registry, runs
 from histoflow.components import KINDS
 from histoflow.engine.memory import keep_big_blocks
 from histoflow.errors import HistoflowError, UserError
@@ -20,7 +20,16 @@ from histoflow.experiment import Experiment, json_schema, load
 from histoflow.runs import Run
 from histoflow.stages import experiment_of
 from histoflow.tuning.settings import is_tuning, load_tuning
-from histoflow_flows import cli_data, cli_find, cli_predict, cli_reap, cli_service, cli_tune, display
+from histoflow_flows import (
+    cli_audit,
+    cli_data,
+    cli_find,
+    cli_predict,
+    cli_reap,
+    cli_service,
+    cli_tune,
+    display,
+)
 from histoflow_flows.interrupts import Interrupted, interruptible
 
 app = typer.Typer(
@@ -105,28 +114,39 @@ def train(
             f"Name one experiment (a YAML file or {', '.join(recipes.names())}), or --resume RUN."
         )
     if resume is not None:
-        run = runs.find(home.runs(), resume)
-        if run.folder.parent != home.runs():
-            raise UserError(
-                f"Only a run in the home {home.runs()} can go on. Got {run.folder}. "
-                f"Set HISTOFLOW_HOME to the home that holds it."
-            )
         if overrides:
             raise UserError(
                 "A run is resumed as it was begun: --resume takes no --set. Start a new run instead."
             )
-        _train(experiment_of(run), run.id, profile)
+        _train(*_begun(resume), profile)
     else:
         experiment = load(str(source), overrides or ())
         _train(experiment, runs.new_id(experiment.name), profile)
 
 
+def _begun(reference: str) -> tuple[Experiment, str]:
+    """The experiment and the id of the run, or of the cross-validation, that is to go on."""
+    folds = crossvalidation.find(reference)
+    folder = folds.folder if folds else runs.find(home.runs(), reference).folder
+    place = home.cross_validations() if folds else home.runs()
+    if folder.parent != place:
+        raise UserError(
+            f"Only a run in the home {place} can go on. Got {folder}. "
+            f"Set HISTOFLOW_HOME to the home that holds it."
+        )
+    return folds.experiment() if folds else experiment_of(Run(folder)), folder.name
+
+
 def _train(experiment: Experiment, run_id: str, profile: bool) -> None:
-    display.out.print(f"Run [bold]{run_id}[/]", highlight=False)
+    in_folds = crossvalidation.is_wanted(experiment)
+    display.out.print(f"{'Cross-validation' if in_folds else 'Run'} [bold]{run_id}[/]", highlight=False)
     with interruptible(f"To go on: histoflow train --resume {run_id}"), _flow_environment():
         from histoflow_flows.train import train_flow
 
         folder = train_flow(experiment, run_id, profile)
+    if in_folds:
+        display.show_folds(folder)
+        return
     _show_result(Run(folder))
     if profile:
         _show_profile(folder / "profile")
@@ -192,14 +212,15 @@ def _show_profile(folder: Path) -> None:
 @app.command("runs")
 def list_runs(as_json: AsJson = False) -> None:
     """All runs with their key figures."""
-    rows = [_summary(run) for run in runs.listing(home.runs())]
+    rows, folds = [_summary(run) for run in runs.listing(home.runs())], crossvalidation.listing()
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
-    elif not rows:
+    elif not rows and not folds:
         display.out.print("No runs yet. Begin with: histoflow train demo")
     else:
         columns = ("id", "state", "trained", "best epoch", "test")
         display.out.print(display.table("Runs", columns, [_cells(row) for row in rows]))
+        display.list_folds(folds)
 
 
 def _summary(run: Run) -> dict[str, Any]:
@@ -369,13 +390,16 @@ def show_home() -> None:
     from histoflow.files import folder_size
 
     root = home.folder()
-    places = (home.raw(), home.packed(), home.runs(), home.studies(), home.prefect())
+    places = (
+        home.raw(), home.packed(), home.runs(), home.studies(), home.cross_validations(), home.prefect()
+    )  # fmt: skip
     rows = [(str(path.relative_to(root)), display.size(folder_size(path))) for path in places]
     typer.echo(str(root))
     display.out.print(display.table("", ("folder", "size"), rows))
 
 
 cli_data.register(app)
+cli_audit.register(app)
 cli_find.register(app)
 cli_predict.register(app)
 cli_reap.register(app)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from histoflow import files
 from histoflow.components import SPLITS, Results
-from histoflow.evaluation.curves import confusion_matrix
+from histoflow.evaluation.curves import class_counts, confusion_matrix
 from histoflow.report import pictures, tables, wording
-
-_QUARANTINE_SHOWN = 50
+from histoflow.report.audit import audit_content
 
 
 def content(results: Results) -> dict[str, Any]:
     names = tables.class_names(results)
-    matrix = confusion_matrix(results.labels, results.probabilities.argmax(axis=1), len(names))
     best = results.run.get("best") or {}
     return {
         "title": _title(results.run),
@@ -27,12 +25,11 @@ def content(results: Results) -> dict[str, Any]:
         "images": len(results.labels),
         "doubt": _doubt(results),
         "figures": tables.figures_table(results),
-        "audit": _audit(results.data),
+        "audit": audit_content(results.data),
         "openings": _openings(results.run),
         "curves": pictures.training_pictures(results.history, best.get("epoch")),
-        "confusion": pictures.confusion_picture(matrix, names),
+        **_classes(results, names),
         "roc": pictures.roc_picture(results.labels, results.probabilities, names),
-        "outcomes": tables.outcomes(names, matrix),
         "configuration": files.yaml_of(results.run.get("experiment", {})),
         "environment": results.run.get("environment", {}),
         "plugins": results.run.get("plugins", ()),
@@ -40,6 +37,16 @@ def content(results: Results) -> dict[str, Any]:
         "licence": results.data.get("licence", ""),
         "citation": results.data.get("citation", ""),
     }
+
+
+def _classes(results: Results, names: Sequence[str]) -> dict[str, Any]:
+    """What was taken for what; where images have several labels, what was found and what was missed."""
+    if results.labels.ndim == 2:
+        answers = tables.answers(names, results.labels, results.probabilities)
+        return {"confusion": None, "outcomes": (), "answers": answers}
+    matrix = confusion_matrix(results.labels, results.probabilities.argmax(axis=1), len(names))
+    picture = pictures.confusion_picture(matrix, names)
+    return {"confusion": picture, "outcomes": tables.outcomes(names, matrix), "answers": ()}
 
 
 def _title(run: Mapping[str, Any]) -> dict[str, str]:
@@ -130,32 +137,15 @@ def _speed(results: Results) -> str:
 
 def _doubt(results: Results) -> str:
     """The page calls these the figures of the test split; if the counts disagree, it must say so."""
-    expected = results.data.get("splits", {}).get("test", {}).get("counts")
-    found = np.bincount(results.labels, minlength=results.probabilities.shape[1]).tolist()
+    test = results.data.get("splits", {}).get("test", {})
+    expected = test.get("counts")
+    found = class_counts(results.labels, results.probabilities.shape[1])
     if expected is None or list(expected) == found:
         return ""
     return (
         f"The {len(results.labels):,} images scored here are not the test split of these data "
-        f"({sum(expected):,} images). Read the figures with care."
+        f"({tables.images_of(test):,} images). Read the figures with care."
     )
-
-
-def _audit(data: Mapping[str, Any]) -> dict[str, Any]:
-    quarantine = list(data.get("quarantine", ()))
-    return {
-        "ran": "findings" in data,
-        "findings": [
-            {"check": str(found.get("check", "")).replace("_", " "), **_severity(found)}
-            for found in data.get("findings", ())
-        ],
-        "quarantine": quarantine[:_QUARANTINE_SHOWN],
-        "quarantined": len(quarantine),
-        "unlisted": max(0, len(quarantine) - _QUARANTINE_SHOWN),
-    }
-
-
-def _severity(found: Mapping[str, Any]) -> dict[str, str]:
-    return {"severity": str(found.get("severity", "note")), "message": str(found.get("message", ""))}
 
 
 def _openings(run: Mapping[str, Any]) -> dict[str, Any]:

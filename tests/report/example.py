@@ -15,6 +15,8 @@ NINE = (
     "cancer-associated stroma", "colorectal adenocarcinoma epithelium",
 )  # fmt: skip
 TWO = ("normal", "tumor")
+FINDINGS = ("infiltration", "effusion", "hernia")
+ONE_LABEL_METRICS = [metric for metric in METRICS if "multiclass" in metric.tasks]
 
 
 def nine_classes(folder: Path) -> Results:
@@ -44,6 +46,24 @@ def two_classes(folder: Path) -> Results:
     )
 
 
+def several_labels(folder: Path) -> Results:
+    """Of chest radiographs, which show none of the findings or several."""
+    rng = np.random.default_rng(7)
+    labels = (rng.random((200, 3)) < (0.5, 0.2, 0.05)).astype(np.int64)
+    probabilities = 0.6 * rng.random(labels.shape) + 0.4 * labels
+    counts = labels.sum(axis=0).tolist()
+    data = _manifest(FINDINGS, "multilabel", np.zeros(0, np.int64))
+    return Results(
+        folder=folder,
+        run=_run("chest"),
+        data={**data, "splits": {"test": {"images": 200, "counts": counts}}},
+        history=_history(3),
+        metrics=_scores(labels, probabilities),
+        labels=labels,
+        probabilities=probabilities,
+    )
+
+
 def _predictions(labels, classes):
     rng = np.random.default_rng(7)
     raw = rng.normal(size=(len(labels), classes)) * 1.3
@@ -53,7 +73,8 @@ def _predictions(labels, classes):
 
 
 def _scores(labels, probabilities):
-    return score_all({metric.name: (metric, metric.params()) for metric in METRICS}, probabilities, labels)
+    chosen = METRICS if labels.ndim == 2 else ONE_LABEL_METRICS
+    return score_all({metric.name: (metric, metric.params()) for metric in chosen}, probabilities, labels)
 
 
 def _run(name):
@@ -132,7 +153,7 @@ def _history(epochs):
             "val_loss": 1.3 / epoch**0.5 + 0.02 * max(0, epoch - 7),
             **{
                 f"val_{metric.name}": 0.97 - 0.02 * place - 0.4 / epoch
-                for place, metric in enumerate(METRICS)
+                for place, metric in enumerate(ONE_LABEL_METRICS)
             },
             "lr": 0.001,
             "seconds": 12.9 + 0.1 * epoch,

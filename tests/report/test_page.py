@@ -74,6 +74,11 @@ def two_html(tmp_path_factory):
     return render_page(example.two_classes(tmp_path_factory.mktemp("two")))
 
 
+@pytest.fixture(scope="module")
+def several_html(tmp_path_factory):
+    return render_page(example.several_labels(tmp_path_factory.mktemp("several")))
+
+
 def page_of(results, **changes):
     return Page(render_page(replace(results, **changes)))
 
@@ -86,7 +91,7 @@ def rows_of(html, caption):
     return [[re.sub(r"<.*?>", " ", cell).strip() for cell in row] for row in cells]
 
 
-@pytest.mark.parametrize("which", ["nine_html", "two_html"])
+@pytest.mark.parametrize("which", ["nine_html", "two_html", "several_html"])
 def test_the_page_refers_to_nothing_outside(which, request):
     html = request.getfixturevalue(which)
     page = Page(html)
@@ -99,7 +104,7 @@ def test_the_page_refers_to_nothing_outside(which, request):
     assert "default-src 'none'" in policy["content"]
 
 
-@pytest.mark.parametrize("which", ["nine_html", "two_html"])
+@pytest.mark.parametrize("which", ["nine_html", "two_html", "several_html"])
 def test_the_page_is_accessible(which, request):
     page = Page(request.getfixturevalue(which))
     assert page.all("html") == [{"lang": "en"}]
@@ -117,6 +122,21 @@ def test_the_page_is_accessible(which, request):
 def test_what_can_overflow_scrolls_in_a_box_that_the_keyboard_reaches(nine_html):
     boxes = re.findall(r'<div class="scroll"[^>]*tabindex="0"[^>]*>\s*<table>', nine_html)
     assert len(boxes) == nine_html.count("<table>")
+
+
+def test_of_several_labels_it_tells_each_class_and_draws_no_confusion_matrix(several_html, tmp_path):
+    results = example.several_labels(tmp_path)
+    shown, given = results.labels == 1, results.probabilities > 0.5
+    rows = rows_of(several_html, "How many test images show each class")
+    assert [row[0] for row in rows[1:]] == list(example.FINDINGS)
+    found, said = (shown & given).sum(axis=0), given.sum(axis=0)
+    assert [row[1:3] for row in rows[1:]] == [
+        [str(images), str(right)] for images, right in zip(shown.sum(axis=0), found, strict=True)
+    ]
+    assert [row[4] for row in rows[1:]] == [str(number) for number in said]
+    assert "Confusion matrix" not in several_html
+    assert "each class against the images that do not show it" in several_html
+    assert rows_of(several_html, "Each metric over 200 test images")[2][-1] == "200"
 
 
 def test_it_says_what_was_asked_and_on_which_data(nine_html):

@@ -1,6 +1,21 @@
 """What a sceptical reader would ask of data before believing a figure that was found on them.
 
-finding.py      what a check says
+checks.py       asks everything, and leaves out what a policy drops
+policy.py       refuses to train where a policy says so, when findings are read
+
+finding.py      what a check says; answer.py adds which images would have to go
 examined.py     what a check is told of the images
 features.py     what is measured of each image while it is packed
+
+pictures.py     blank, black and constant images
+groups.py       groups across splits
+copies.py       exact copies; near.py, alike.py and turned.py near ones; crossing.py says where they stand
+counts.py       classes that are missing or rare, and the shares of splits
+metadata.py     files that tell the label
+shortcuts.py    how far colour alone gets; classifiers.py is what tries
+shift.py        how alike the splits look; separation.py tries, comparison.py and differences.py say it
+
+statistics.py   figures with intervals, by group
+sampling.py     which images a probe looks at
+tables.py, quarantine.py    the same for the command line and the report
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,22 @@ class Examined:
     features: Mapping[str, NDArray[Any]]
     """What ``features.describe`` measured; each array has N entries."""
     files: Mapping[str, NDArray[Any]]
-    """What ``features.describe_file`` found of each image's file, NaN where unknown; empty without files."""
+    """What ``features.describe_file`` found of each image's file, NaN where unknown, where images are files;
+    and of every image its ``width`` and ``height`` before preprocessing."""
     images: Callable[[NDArray[np.int64]], NDArray[np.uint8]]
     """The packed pixels of the images at these places, N×H×W×C."""
+
+    def without(self, positions: Sequence[int]) -> Examined:
+        """The same, as if the images at these positions had never been."""
+        kept = np.delete(np.arange(len(self.splits)), np.asarray(positions, np.int64))
+        return replace(
+            self,
+            labels=self.labels[kept],
+            splits=self.splits[kept],
+            sources=[self.sources[place] for place in kept.tolist()],
+            groups=None if self.groups is None else [self.groups[place] for place in kept.tolist()],
+            hashes=self.hashes[kept],
+            features={name: values[kept] for name, values in self.features.items()},
+            files={name: values[kept] for name, values in self.files.items()},
+            images=lambda places: self.images(kept[places]),
+        )
