@@ -38,6 +38,11 @@ def studies() -> Path:
     return _writable(folder() / "studies")
 
 
+def cross_validations() -> Path:
+    """What the folds of each came to; the runs of the folds lie among the runs."""
+    return _writable(folder() / "cross-validations")
+
+
 def lr_finds() -> Path:
     """What tests of learning rates found."""
     return _writable(folder() / "lr-find")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from histoflow import files, home, progress
+from histoflow import crossvalidation, files, home, progress
 from histoflow.errors import StorageError
 from histoflow.runs import RECORD, Run
 
@@ -49,6 +49,9 @@ def _referred_to() -> Iterator[Path]:
             packed = Run(record.parent).read().packed
             if packed is not None:
                 yield Path(packed).resolve()
+    for one in crossvalidation.listing():  # its next fold is cut from it
+        if (packed := one.read().packed) is not None:
+            yield Path(packed).resolve()
 
 
 def _what(folder: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -22,6 +23,9 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from histoflow.components import Params
+from histoflow.crossvalidation import CrossValidation, FoldsRecord
+from histoflow.errors import HistoflowError
+from histoflow.fold_results import summarise
 from histoflow.progress import Advance, Figures, Listener, LogListener, rate
 
 out = Console()
@@ -162,6 +166,54 @@ def scores(metrics: Mapping[str, Any], title: str) -> Table:
     drawn.add_section()
     drawn.add_row("overall", *(figure(score["value"]) for score in metrics["scores"].values()), style="bold")
     return drawn
+
+
+def show_folds(folder: Path) -> None:
+    """The figures of each fold of a cross-validation, their mean and standard deviation."""
+    from histoflow.report.wording import NOT_A_STANDARD_ERROR, undefined
+
+    record = CrossValidation(folder).read()
+    assert record.summary is not None
+    for split, title in (("val", "Held-out folds"), ("test", "Test split, opened once for each fold")):
+        out.print(_folds_table(record, split, title))
+    for note in (NOT_A_STANDARD_ERROR, *undefined(record.model_dump())):
+        out.print(note, markup=False, highlight=False)
+    out.print(f"Report: {folder / 'report.html'}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _folds_table(record: FoldsRecord, split: str, title: str) -> Table:
+    from histoflow.report.wording import plus_minus
+
+    found = record.model_dump()
+    summary = found["summary"][split]
+    drawn = Table(title=title, title_justify="left", title_style="bold")
+    drawn.add_column("fold")
+    for name in summary:
+        drawn.add_column(name.replace("_", " "), justify="right", overflow="fold")
+    for result in found["results"]:
+        drawn.add_row(str(result["fold"]), *(figure(result[split].get(name)) for name in summary))
+    drawn.add_section()
+    drawn.add_row("mean ± sd", *(plus_minus(spread) for spread in summary.values()), style="bold")
+    return drawn
+
+
+def list_folds(everyone: Sequence[CrossValidation]) -> None:
+    """Cross-validations with their key figures, if there are any."""
+    rows = [_folds_cells(one) for one in everyone]
+    if rows:
+        out.print(table("Cross-validations", ("id", "folds", "test"), rows))
+
+
+def _folds_cells(one: CrossValidation) -> tuple[str, ...]:
+    from histoflow.report.wording import plus_minus
+
+    try:
+        record = one.read()
+    except HistoflowError as error:
+        return one.id, "unreadable", str(error)
+    summary = summarise(record.results).test
+    test = [f"{name} {plus_minus(spread.model_dump())}" for name, spread in list(summary.items())[:3]]
+    return one.id, f"{len(record.results)} of {record.folds}", "\n".join(test)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

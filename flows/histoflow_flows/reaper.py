@@ -32,7 +32,7 @@ from prefect.states import Cancelled, Crashed, Scheduled
 from histoflow.errors import UserError
 from histoflow_flows.flow_run import claim_of
 
-FLOWS = ("train-flow", "tune-flow", "evaluate-flow", "predict-flow")
+FLOWS = ("train-flow", "fold-flow", "tune-flow", "evaluate-flow", "predict-flow")
 RESTARTS_VARIABLE = "HISTOFLOW_RESTARTS"
 RESTART = "Restart"
 """Begins the message of each state by which the reaper sets a run going again."""

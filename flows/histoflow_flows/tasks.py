@@ -12,7 +12,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
-from histoflow import stages
+from histoflow import crossvalidation, stages
+from histoflow.crossvalidation import CrossValidation
 from histoflow.errors import HistoflowError
 from histoflow.experiment import Experiment
 from histoflow.runs import Run
@@ -48,6 +49,14 @@ def preprocess(experiment: Experiment, raw: stages.RawData) -> stages.Packed:
 
 
 @task(
+    task_run_name="cut fold {experiment.training.fold} of {experiment.training.folds}", cache_policy=NO_CACHE
+)
+def cut(experiment: Experiment, packed: stages.Packed) -> stages.Packed:
+    with evidence.of_work():
+        return stages.cut(experiment, packed)
+
+
+@task(
     task_run_name="train {experiment.architecture.name} on {experiment.dataset.name}", cache_policy=NO_CACHE
 )
 def train(experiment: Experiment, packed: stages.Packed, run: Run, profile: bool = False) -> stages.Trained:
@@ -70,6 +79,17 @@ def predict(
 ) -> stages.Predicted:
     with evidence.of_work():
         return stages.predict(run, images, out=out, split=split, tta=tta, device=device, overwrite=True)
+
+
+@task(task_run_name="begin folds of {experiment.name}", cache_policy=NO_CACHE)
+def begin_folds(experiment: Experiment, run_id: str | None) -> CrossValidation:
+    return crossvalidation.begin(experiment, run_id)
+
+
+@task(task_run_name="conclude {begun.id}", cache_policy=NO_CACHE)
+def conclude_folds(begun: CrossValidation) -> Path:
+    crossvalidation.conclude(begun)
+    return begun.folder
 
 
 @task(task_run_name="report {run.id}", cache_policy=NO_CACHE)

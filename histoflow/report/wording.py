@@ -7,6 +7,11 @@ from datetime import datetime
 from typing import Any
 
 NONE = "–"
+NOT_A_STANDARD_ERROR = (
+    "The standard deviation tells how much a figure changes from fold to fold. The folds share most of their "
+    "training images, and all are tested on the same ones: it is no standard error of the mean, and no "
+    "interval around the figure that new patients would give."
+)
 
 
 def figure(value: float | None) -> str:
@@ -58,3 +63,22 @@ def plainly(value: Any) -> str:
 def brief(value: Any) -> str:
     """As short as it can be without misleading: three figures of a number."""
     return f"{value:.3g}" if isinstance(value, float) else plainly(value)
+
+
+def plus_minus(spread: Mapping[str, Any]) -> str:
+    """'0.912 ± 0.013'."""
+    if spread["sd"] is None:
+        return figure(spread["mean"])
+    return f"{figure(spread['mean'])} ± {figure(spread['sd'])}"
+
+
+def undefined(record: Mapping[str, Any]) -> list[str]:
+    """Of figures that some folds lack, and whose mean is of the others alone."""
+    where = {"val": "held-out", "test": "test"}
+    return [
+        f"{where[split]} {name.replace('_', ' ')} is undefined in {record['folds'] - spread['n']} of "
+        f"{record['folds']} folds; its mean is of the others."
+        for split in where
+        for name, spread in record["summary"][split].items()
+        if spread["n"] < record["folds"]
+    ]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from typing import Any
 
+from histoflow import crossvalidation
 from histoflow import registry as plugins
 from histoflow.errors import ExperimentError, Problem
 from histoflow.experiment import Experiment, parse
@@ -16,8 +17,17 @@ from histoflow.tuning.settings import Search, Tuning
 from histoflow.tuning.space import Space
 
 LARGEST_GRID = 10_000
-NOT_SEARCHED = ("dataset", "preprocess", "split", "metrics", "reports", "name")
-"""Fields that all trials must share to be comparable: they are of the same data, packed once."""
+NOT_SEARCHED = (
+    "dataset",
+    "preprocess",
+    "split",
+    "metrics",
+    "reports",
+    "name",
+    "training.folds",
+    "training.fold",
+)
+"""Fields and settings that all trials must share to be comparable: they are of the same data, packed once."""
 
 
 def objectives_of(tuning: Tuning) -> tuple[str, ...]:
@@ -76,6 +86,7 @@ def space_of(tuning: Tuning, registry: Registry | None = None, source: str = "th
     problems += [
         *_objective_problems(experiment, search),
         *_comparability_problems(search),
+        *_folds_problems(experiment),
         *fidelity_problems,
     ]
     if problems:
@@ -104,13 +115,22 @@ def _objective_problems(experiment: Experiment, search: Search) -> Iterator[Prob
 def _comparability_problems(search: Search) -> Iterator[Problem]:
     for where, settings in (("space", search.space), ("fidelity", search.fidelity)):
         for path in settings:
-            field = path.split(".")[0]
-            if field in NOT_SEARCHED:
+            fixed = next((held for held in NOT_SEARCHED if f"{path}.".startswith(f"{held}.")), None)
+            if fixed is not None:
                 yield Problem(
                     f"search.{where}.{path}",
-                    f"must leave {field} alone, for trials can only be compared on the same data. "
+                    f"must leave {fixed} alone, for trials can only be compared on the same data. "
                     f"Tune each variant by a study of its own.",
                 )
+
+
+def _folds_problems(experiment: Experiment) -> Iterator[Problem]:
+    if crossvalidation.is_wanted(experiment):
+        yield Problem(
+            "training.folds",
+            f"must be left out of a search, whose trials each train once. Got {experiment.training.folds}. "
+            f"Search on one fold (training.fold=1), and cross-validate the best with 'histoflow train'.",
+        )
 
 
 def _fidelity_problems(experiment: Experiment, search: Search, registry: Registry) -> Iterator[Problem]:
