@@ -15,8 +15,9 @@ from pydantic import Field
 from histoflow import Params, Transform, hookimpl
 from histoflow_plugins._drawing import chances, either_way
 from histoflow_plugins.artefacts import smoothed
-from histoflow_plugins.colour import recoloured, relit, restained
+from histoflow_plugins.colour import recoloured, relit
 from histoflow_plugins.geometry import warped
+from histoflow_plugins.stain import restained
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor

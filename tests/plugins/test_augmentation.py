@@ -13,7 +13,7 @@ from histoflow import Transform
 from histoflow.experiment import parse
 from histoflow.testing import check_component
 from histoflow_plugins.artefacts import BLUR, ERASE, BlurParams, EraseParams
-from histoflow_plugins.colour import COLOR_JITTER, STAIN_JITTER, ColorJitterParams, StainJitterParams
+from histoflow_plugins.colour import COLOR_JITTER, ColorJitterParams
 from histoflow_plugins.geometry import (
     FLIPS,
     RIGHT_ANGLES,
@@ -26,6 +26,7 @@ from histoflow_plugins.geometry import (
 )
 from histoflow_plugins.mixing import CUTMIX, MIXUP, CutmixParams, MixupParams
 from histoflow_plugins.policies import RANDOM_POLICY, RandomPolicyParams
+from histoflow_plugins.stain import RANDSTAIN, STAIN_JITTER, RandStainParams, StainJitterParams
 
 AUGMENTATIONS = [
     (FLIPS, FlipsParams()),
@@ -38,6 +39,8 @@ AUGMENTATIONS = [
     (COLOR_JITTER, ColorJitterParams(strength=1)),
     (STAIN_JITTER, StainJitterParams()),
     (STAIN_JITTER, StainJitterParams(factor=1, offset=1)),
+    (RANDSTAIN, RandStainParams()),
+    (RANDSTAIN, RandStainParams(strength=2, probability=0.5)),
     (BLUR, BlurParams()),
     (ERASE, EraseParams(area=1)),
     (RANDOM_POLICY, RandomPolicyParams()),

@@ -1,20 +1,15 @@
-"""Colours and stains: how far they change, and that each image draws for itself."""
+"""Colours: how far they change, and that each image draws for itself."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 
 from augmenting import augmented, images, muted
-from histoflow import DataInfo
 from histoflow_plugins.colour import (
     COLOR_JITTER,
-    STAIN_JITTER,
     ColorJitterParams,
-    StainJitterParams,
     recoloured,
-    restained,
 )
 
 NOTHING = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
@@ -84,45 +79,3 @@ def test_parts_follow_strength_unless_given() -> None:
         augmented(COLOR_JITTER, ColorJitterParams(strength=0.4), batch),
         augmented(COLOR_JITTER, spelled_out, batch),
     )
-
-
-# ── Stains ──────────────────────────────────────────────────────────────────────────────────────
-
-HAEMATOXYLIN = torch.tensor([0.65, 0.70, 0.29]) / torch.tensor([0.65, 0.70, 0.29]).norm()
-
-
-def stained(amount: float) -> Tensor:
-    """One image of nothing but haematoxylin."""
-    return (-amount * HAEMATOXYLIN).exp().view(1, 3, 1, 1).expand(1, 3, 4, 5)
-
-
-def test_a_factor_makes_its_own_stain_denser_and_no_other() -> None:
-    twice = restained(stained(0.4), torch.tensor([[2.0, 1.0, 1.0]]), torch.zeros(1, 3))
-    torch.testing.assert_close(twice, stained(0.8))
-    torch.testing.assert_close(
-        restained(stained(0.4), torch.tensor([[1.0, 3.0, 0.0]]), torch.zeros(1, 3)), stained(0.4)
-    )
-
-
-def test_an_offset_adds_its_stain_everywhere() -> None:
-    more = restained(stained(0.4), torch.ones(1, 3), torch.tensor([[0.3, 0.0, 0.0]]))
-    torch.testing.assert_close(more, stained(0.7))
-
-
-def test_no_jitter_of_stains_changes_nothing() -> None:
-    params = StainJitterParams(factor=0, offset=0)
-    torch.testing.assert_close(augmented(STAIN_JITTER, params, muted()), muted(), atol=1e-5, rtol=0)
-
-
-def test_each_image_is_stained_by_itself() -> None:
-    alike = muted()[:1].expand(8, -1, -1, -1)
-    results = augmented(STAIN_JITTER, StainJitterParams(), alike)
-    assert len({float(result.sum()) for result in results}) == 8
-
-
-def test_stains_are_refused_where_there_are_no_colours() -> None:
-    grey = DataInfo(task="binary", classes=("a", "b"), channels=1, size=(8, 8))
-    (complaint,) = STAIN_JITTER.check(StainJitterParams(), grey)
-    assert "3 channels" in complaint
-    assert "Got 1." in complaint
-    assert "color_jitter" in complaint
