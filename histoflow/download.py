@@ -1,13 +1,16 @@
 """Brings one file of a data set from the network: whole, checked, and only once.
 
-For plugins, whose ``fetch`` says ``return (download(mirrors, folder / "patches.h5", md5="…"),)``.
+For plugins, whose ``fetch`` says ``return (download(mirrors, folder / "patches.h5", md5="…"),)``, or
+``download_gzipped`` where the file travels as ``patches.h5.gz``.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from histoflow import progress
 from histoflow.errors import DataError, StorageError
-from histoflow.files import storage_errors, sync
+from histoflow.files import atomic_file, remove_unfinished, storage_errors, sync
 
 if TYPE_CHECKING:
     import httpx
@@ -62,6 +65,72 @@ def download(
     return target
 
 
+def download_gzipped(
+    urls: Sequence[str],
+    target: Path,
+    *,
+    md5: str,
+    unpacked_md5: str,
+    patience: Patience = DEFAULT_PATIENCE,
+) -> Path:
+    """The file at ``target``, out of the gzip file that one of ``urls`` gives; only the unpacked one is kept.
+
+    ``md5`` is that of the gzip file.
+    """
+    expected = {"md5": unpacked_md5.lower()}
+    if _is_there(target, expected):
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(target):
+        if not _is_there(target, expected):
+            archive = download(urls, target.with_name(f"{target.name}.gz"), md5=md5, patience=patience)
+            _gunzip(archive, target, expected)
+            archive.unlink()
+    return target
+
+
+def unpack(archive: Path, target: Path) -> Path:
+    """What the gzip file holds, at ``target``, unless it is there already."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(target):
+        if not target.is_file():
+            _gunzip(archive, target, {})
+    return target
+
+
+def _gunzip(archive: Path, target: Path, expected: Mapping[str, str]) -> None:
+    remove_unfinished(target)
+    with atomic_file(target) as temporary:
+        try:
+            _pour(archive, temporary)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise DataError(
+                f"{archive} is damaged or no gzip file: {error}. Delete it and fetch it again."
+            ) from error
+        fault = _fault(temporary, expected)
+        if fault:
+            raise DataError(
+                f"{archive} does not hold the file wanted: {fault}. Delete it and fetch it again."
+            )
+
+
+def _pour(archive: Path, target: Path) -> None:
+    """Progress is told in bytes of the archive, for what they come to is not known before."""
+    if not archive.stat().st_size:
+        raise EOFError("it is empty")  # in which gzip itself sees nothing wrong
+    with (
+        archive.open("rb") as raw,
+        gzip.open(raw) as packed,
+        target.open("wb") as unpacked,
+        progress.track(f"Unpacking {archive.name}", archive.stat().st_size, "bytes") as advance,
+    ):
+        done = 0
+        while chunk := packed.read(1 << 20):
+            unpacked.write(chunk)
+            advance(raw.tell() - done)
+            done = raw.tell()
+
+
 def _is_there(target: Path, expected: Mapping[str, str]) -> bool:
     if not target.is_file():
         return False
@@ -79,7 +148,7 @@ def _alone(target: Path) -> Iterator[None]:
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        progress.say(f"Another process downloads {target.name}; waiting for it.")
+        progress.say(f"Another process brings {target.name}; waiting for it.")
         lock.acquire()
     try:
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import socket
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from histoflow.download import Patience, download
+from histoflow.download import Patience, download, download_gzipped, unpack
 from histoflow.errors import DataError, StorageError
 from histoflow.progress import LogListener, listening
 from servers import (
@@ -30,6 +31,8 @@ from servers import (
 BODY = bytes(range(256)) * 1000
 MD5 = hashlib.md5(BODY).hexdigest()
 SHA256 = hashlib.sha256(BODY).hexdigest()
+PACKED = gzip.compress(BODY, compresslevel=0, mtime=0)
+PACKED_MD5 = hashlib.md5(PACKED).hexdigest()
 BRISK = Patience(silence=0.3, pauses=(0.01, 0.01))
 
 
@@ -244,6 +247,86 @@ def test_a_full_disk_is_told_and_left_clean(server: Server, target: Path) -> Non
     assert sorted(path.name for path in target.parent.iterdir()) == ["patches.npz.lock"]
 
 
+# ── Gzip files ──────────────────────────────────────────────────────────────────────────────────
+
+
+def bring_gzipped(url: str, target: Path, patience: Patience = BRISK) -> Path:
+    return download_gzipped([url], target, md5=PACKED_MD5, unpacked_md5=MD5, patience=patience)
+
+
+def kept(target: Path) -> list[str]:
+    return sorted(path.name for path in target.parent.iterdir() if path.suffix != ".lock")
+
+
+def test_a_gzip_file_is_unpacked_and_not_kept(server: Server, target: Path, said: list[str]) -> None:
+    url = server.at("a", in_turn(stalls(PACKED, 1000), breaks_off(PACKED, 500), gives(PACKED)))
+    for _ in range(2):
+        assert bring_gzipped(url, target).read_bytes() == BODY
+    assert [offset for _, offset in server.asked] == [None, 1000, 1500]
+    assert kept(target) == ["patches.npz"]
+    assert any(line.startswith(f"Unpacking patches.npz.gz: {len(PACKED):,} bytes in") for line in said)
+
+
+def test_what_was_unpacked_and_then_damaged_is_brought_anew(server: Server, target: Path) -> None:
+    url = server.at("a", gives(PACKED))
+    bring_gzipped(url, target).write_bytes(BODY[:-1])
+    assert bring_gzipped(url, target).read_bytes() == BODY
+    assert len(server.asked) == 2
+
+
+def test_an_archive_that_was_brought_before_is_only_unpacked(server: Server, target: Path) -> None:
+    target.parent.mkdir()
+    target.with_name("patches.npz.gz").write_bytes(PACKED)
+    target.with_name(".patches.npz.killed").write_bytes(BODY[:100])
+    assert bring_gzipped(f"{server.url}/a", target).read_bytes() == BODY
+    assert not server.asked
+    assert kept(target) == ["patches.npz"]
+
+
+def test_an_archive_of_something_else_is_refused(server: Server, target: Path) -> None:
+    with pytest.raises(DataError, match=rf"does not hold the file wanted: its MD5 must be {SHA256[:32]}"):
+        download_gzipped(
+            [server.at("a", gives(PACKED))], target, md5=PACKED_MD5, unpacked_md5=SHA256[:32], patience=BRISK
+        )
+    assert kept(target) == ["patches.npz.gz"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no gzip file", PACKED[:-1], PACKED[:5000], PACKED[:-9] + b"?" * 9]
+)
+def test_a_damaged_archive_leaves_nothing_unpacked(tmp_path: Path, content: bytes) -> None:
+    archive = tmp_path / "own.gz"
+    archive.write_bytes(content)
+    target = tmp_path / "unpacked" / "own"
+    with pytest.raises(DataError, match=r"own\.gz is damaged or no gzip file"):
+        unpack(archive, target)
+    assert kept(target) == []
+
+
+def test_a_disk_that_fills_while_unpacking_is_told_and_left_clean(server: Server, target: Path) -> None:
+    resource = pytest.importorskip("resource")
+    archive = gzip.compress(bytes(10**6))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    url = server.at("a", gives(archive))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10**5, limits[1]))
+    try:
+        with pytest.raises(StorageError, match=r"No room to write .*patches\.npz"):
+            download_gzipped([url], target, md5=hashlib.md5(archive).hexdigest(), unpacked_md5=MD5)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert kept(target) == ["patches.npz.gz"]
+
+
+def test_of_two_that_want_it_unpacked_one_asks(server: Server, target: Path) -> None:
+    url = server.at("a", slowly(PACKED, 0.3))
+    other = threading.Thread(target=bring_gzipped, args=(url, target, Patience()))
+    other.start()
+    bring_gzipped(url, target, Patience())
+    other.join()
+    assert len(server.asked) == 1
+    assert kept(target) == ["patches.npz"]
+
+
 # ── Several at once ─────────────────────────────────────────────────────────────────────────────
 
 
@@ -266,5 +349,5 @@ def test_who_waits_is_told(server: Server, target: Path, said: list[str]) -> Non
         time.sleep(0.01)
     download([url], target, md5=MD5)
     other.join()
-    assert said == ["Another process downloads patches.npz; waiting for it."]
+    assert said == ["Another process brings patches.npz; waiting for it."]
     assert len(server.asked) == 1

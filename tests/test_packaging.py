@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -81,7 +82,8 @@ assert plugins().failures == (), plugins().failures
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert "console_scripts histoflow" in lines
-    assert sum(line.startswith("histoflow ") for line in lines) == 17
+    stated = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["histoflow"]
+    assert sum(line.startswith("histoflow ") for line in lines) == len(stated)
 
 
 def readme_plugin() -> str:

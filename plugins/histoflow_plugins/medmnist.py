@@ -10,16 +10,11 @@ import ast
 import difflib
 import hashlib
 import importlib.util
-import shutil
-import tempfile
-import threading
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -38,7 +33,7 @@ from histoflow import (
     progress,
 )
 from histoflow.download import download
-from histoflow.files import storage_errors
+from histoflow_plugins._npz import Header, NpzArrays
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,6 +47,7 @@ TASKS: Mapping[str, Task] = {
     "binary-class": "binary",
     "multi-class": "multiclass",
     "ordinal-regression": "multiclass",
+    "multi-label, binary-class": "multilabel",
 }
 
 
@@ -72,7 +68,7 @@ def table() -> dict[str, dict[str, Any]]:
 
 
 def subsets() -> list[str]:
-    """The sets that can be used: 2-D, and with one label an image."""
+    """The sets that can be used: those of 2-D images."""
     return [name for name, entry in table().items() if not name.endswith("3d") and entry["task"] in TASKS]
 
 
@@ -85,7 +81,7 @@ def _offer_subsets(schema: dict[str, Any]) -> None:
 
 class MedMNISTParams(Params):
     subset: str = Field("pathmnist", json_schema_extra=_offer_subsets)
-    """Which of the 2-D sets with one label an image; pathmnist is colorectal tissue."""
+    """Which of the 2-D sets; pathmnist is colorectal tissue, chestmnist has several labels an image."""
     size: Literal[28, 64, 128, 224] = 28
     """Height and width in pixels. PathMNIST takes 0.2 GB to download at 28, 12.6 GB at 224."""
     path: Path | None = None
@@ -101,8 +97,6 @@ class MedMNISTParams(Params):
         legal = f"must be one of {', '.join(subsets())}. Got '{subset}'"
         if subset.endswith("3d") and subset in table():
             raise ValueError(f"{legal}, whose images are volumes: 3-D sets are not supported.")
-        if subset in table():
-            raise ValueError(f"{legal}, whose images have several labels each: that is not supported yet.")
         near = difflib.get_close_matches(subset.lower(), subsets(), n=1)
         raise ValueError(f"{legal}.{f' Did you mean {near[0]!r}?' if near else ''}")
 
@@ -166,134 +160,96 @@ def _local_file(path: Path, name: str, md5: str) -> Path:
 
 
 def open_(params: MedMNISTParams, files: Sequence[Path]) -> Samples:
-    file = files[0]
-    with _damage_told(file):
-        problems, labels = _inspect(file, params)
+    arrays = NpzArrays(files[0])
+    problems = _problems(arrays, params)
     if problems:
         raise DataError(
-            f"{file} is not a MedMNIST file of '{params.subset}' at {params.size} pixels:\n"
+            f"{arrays.file} is not a MedMNIST file of '{params.subset}' at {params.size} pixels:\n"
             + "\n".join(f"  {problem}" for problem in problems)
             + "\nCorrect 'subset' or 'size', or bring the official file."
         )
+    arrays.check_stored(*(f"{split}_images" for split in SPLITS))
+    task = TASKS[table()[params.subset]["task"]]
+    labels = {split: _labels(arrays, split, task) for split in SPLITS}
     return Samples(
         classes=_classes(params),
         rows=[
-            Row(label=int(label), source=f"{split}/{index:06}", split=split)
+            Row(label=label, source=f"{split}/{index:06}", split=split)
             for split in SPLITS
             for index, label in enumerate(labels[split])
         ],
-        read=_reader(file, [(split, index) for split in SPLITS for index in range(len(labels[split]))]),
+        read=_Images(arrays, tuple(len(labels[split]) for split in SPLITS)),
+        task=task,
     )
 
 
-@contextmanager
-def _damage_told(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
-        raise DataError(
-            f"{file} is damaged or no npz file: {error}. Delete it and fetch it again."
-        ) from error
+@dataclass(frozen=True)
+class _Images:
+    """Reads the image of a row: those of train come first, then val, then test."""
+
+    arrays: NpzArrays
+    counts: tuple[int, ...]
+
+    def __call__(self, row: int) -> NDArray[np.uint8]:
+        import numpy as np
+
+        index = row
+        for split, count in zip(SPLITS, self.counts, strict=True):
+            if index < count:
+                image = np.array(self.arrays[f"{split}_images"][index])
+                return image if image.ndim == 3 else image[:, :, None]
+            index -= count
+        raise IndexError(row)
 
 
-def _inspect(file: Path, params: MedMNISTParams) -> tuple[list[str], dict[SplitName, NDArray[np.int64]]]:
-    """What is wrong with the arrays, found without unpacking images; and the labels."""
-    import numpy as np
+def _labels(arrays: NpzArrays, split: SplitName, task: Task) -> list[int | tuple[int, ...]]:
+    found = arrays.whole(f"{split}_labels")
+    if task != "multilabel":
+        return [int(label) for label in found.reshape(-1)]
+    return [tuple(number for number, shown in enumerate(row) if shown) for row in found.tolist()]
 
-    with zipfile.ZipFile(file) as archive:
-        kinds = [(split, kind) for split in SPLITS for kind in ("images", "labels")]
-        missing = [
-            f"{split}_{kind}" for split, kind in kinds if f"{split}_{kind}.npy" not in archive.namelist()
-        ]
-        if missing:
-            return [f"it must have arrays {', '.join(missing)}"], {}
-        shapes = {split: _header(archive, split)[:2] for split in SPLITS}
-    with np.load(file, allow_pickle=False) as arrays:
-        labels = {split: arrays[f"{split}_labels"] for split in SPLITS}
-    problems = [
+
+def _problems(arrays: NpzArrays, params: MedMNISTParams) -> list[str]:
+    """What is wrong with the arrays, found without unpacking images."""
+    names = [f"{split}_{kind}" for split in SPLITS for kind in ("images", "labels")]
+    missing = [name for name in names if name not in arrays.headers]
+    if missing:
+        return [f"it must have arrays {', '.join(missing)}"]
+    return [
         problem
         for split in SPLITS
         for problem in (
-            *_image_problems(split, *shapes[split], params),
-            *_label_problems(split, labels[split], shapes[split][0][0] if shapes[split][0] else 0, params),
+            *_image_problems(split, arrays.headers[f"{split}_images"], params),
+            *_label_problems(split, arrays, params),
         )
     ]
-    return problems, {split: array.reshape(-1) for split, array in labels.items()}
 
 
-def _image_problems(
-    split: SplitName, shape: tuple[int, ...], dtype: np.dtype[Any], params: MedMNISTParams
-) -> Iterator[str]:
+def _image_problems(split: SplitName, found: Header, params: MedMNISTParams) -> Iterator[str]:
     side, channels = params.size, table()[params.subset]["n_channels"]
     legal = [(side, side, channels)] + ([(side, side)] if channels == 1 else [])
-    if shape[1:] not in legal or dtype != "uint8":
+    if found.shape[1:] not in legal or found.dtype != "uint8":
         wanted = "×".join(str(length) for length in legal[0])
-        yield f"{split}_images must be N×{wanted} uint8. Got {'×'.join(map(str, shape))} {dtype}"
+        yield f"{split}_images must be N×{wanted} uint8. Got {_described(found)}"
 
 
-def _label_problems(
-    split: SplitName, labels: NDArray[Any], images: int, params: MedMNISTParams
-) -> Iterator[str]:
+def _label_problems(split: SplitName, arrays: NpzArrays, params: MedMNISTParams) -> Iterator[str]:
     name, classes = f"{split}_labels", len(_classes(params))
-    if labels.shape not in ((images, 1), (images,)) or labels.dtype.kind not in "iu":
-        yield f"{name} must be {images}×1 integers. Got {'×'.join(map(str, labels.shape))} {labels.dtype}"
-    elif images and not (labels.min() >= 0 and labels.max() < classes):
-        yield f"{name} must lie in 0..{classes - 1}. Got {labels.min()}..{labels.max()}"
+    found = arrays.headers[name]
+    images = next(iter(arrays.headers[f"{split}_images"].shape), 0)
+    several = TASKS[table()[params.subset]["task"]] == "multilabel"
+    legal = [(images, classes)] if several else [(images, 1), (images,)]
+    if found.shape not in legal or found.dtype.kind not in "iu":
+        wanted = "×".join(str(length) for length in legal[0])
+        yield f"{name} must be {wanted} integers. Got {_described(found)}"
+        return
+    labels, highest = arrays.whole(name), 1 if several else classes - 1
+    if images and not (labels.min() >= 0 and labels.max() <= highest):
+        yield f"{name} must lie in 0..{highest}. Got {labels.min()}..{labels.max()}"
 
 
-def _header(archive: zipfile.ZipFile, split: SplitName) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
-    with archive.open(f"{split}_images.npy") as packed:
-        return _read_header(packed)
-
-
-def _read_header(packed: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
-    from numpy.lib import format as npy
-
-    read = npy.read_array_header_1_0 if npy.read_magic(packed) == (1, 0) else npy.read_array_header_2_0
-    shape, fortran_order, dtype = read(packed)
-    return shape, dtype, fortran_order
-
-
-def _reader(file: Path, places: Sequence[tuple[SplitName, int]]) -> Callable[[int], NDArray[np.uint8]]:
-    unpacked: dict[SplitName, NDArray[np.uint8]] = {}
-    lock = threading.Lock()
-
-    def read(row: int) -> NDArray[np.uint8]:
-        import numpy as np
-
-        split, index = places[row]
-        with lock:
-            if split not in unpacked:
-                unpacked[split] = _unpack(file, split)
-        image = np.array(unpacked[split][index])
-        return image if image.ndim == 3 else image[:, :, None]
-
-    return read
-
-
-def _unpack(file: Path, split: SplitName) -> NDArray[np.uint8]:
-    """The images as a map of an unnamed temporary file: 14 GB of them must not need 14 GB of memory."""
-    import numpy as np
-
-    with (
-        _damage_told(file),
-        zipfile.ZipFile(file) as archive,
-        archive.open(f"{split}_images.npy") as packed,
-        _temporary_beside(file) as unnamed,
-        storage_errors(file.parent),
-    ):
-        shape, dtype, fortran_order = _read_header(packed)
-        shutil.copyfileobj(packed, unnamed, 1 << 20)
-        unnamed.flush()
-        return np.memmap(unnamed, dtype, "r", shape=shape, order="F" if fortran_order else "C")
-
-
-def _temporary_beside(file: Path) -> IO[bytes]:
-    """On the disk that had room for the file itself, where that can be written."""
-    try:
-        return tempfile.TemporaryFile(dir=file.parent)
-    except OSError:
-        return tempfile.TemporaryFile()
+def _described(found: Header) -> str:
+    return f"{'×'.join(map(str, found.shape))} {found.dtype}"
 
 
 MEDMNIST = Dataset(

@@ -231,7 +231,15 @@ def test_check_says_what_is_valid_and_lists_what_is_not(cli: Cli, experiment: st
 
 
 def test_recipes_are_listed_and_printed(cli: Cli) -> None:
-    assert cli("recipes").stdout.split() == ["demo", "fast", "pathmnist-resnet18", "pathmnist-tune"]
+    assert cli("recipes").stdout.split() == [
+        "demo",
+        "fast",
+        "folder-transfer",
+        "hcd-cnn5",
+        "pathmnist-resnet18",
+        "pathmnist-tune",
+        "pcam-transfer",
+    ]
     assert "name: demo" in cli("recipes", "demo").stdout
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +89,31 @@ def test_class_folders_may_be_links(tmp_path: Path) -> None:
     assert [source for source, _, _ in table(opened(tmp_path / "data"))] == ["a/1.png", "b/1.png"]
 
 
+def test_links_to_folders_within_a_class_are_followed(tmp_path: Path) -> None:
+    plant(tmp_path / "elsewhere", "x/1.png")
+    plant(tmp_path / "data", "a/1.png", "b/1.png")
+    (tmp_path / "data" / "a" / "more").symlink_to(tmp_path / "elsewhere" / "x")
+    assert [source for source, _, _ in table(opened(tmp_path / "data"))] == [
+        "a/1.png",
+        "a/more/1.png",
+        "b/1.png",
+    ]
+
+
+def test_names_that_are_no_text_are_read_and_can_be_told(tmp_path: Path) -> None:
+    plant(tmp_path, "a/1.png", "b/1.png")
+    (tmp_path / "a" / "1.png").rename(tmp_path / "a" / os.fsdecode(b"J\xfcrgen.png"))
+    samples = opened(tmp_path)
+    assert [row.source for row in samples.rows] == ["a/J\\xfcrgen.png", "b/1.png"]
+    assert samples.read(0).shape == (4, 6, 3)
+
+
+def test_other_processes_can_read_the_images(tmp_path: Path) -> None:
+    samples = opened(plant(tmp_path, "a/1.png", "b/1.png"))
+    assert samples.files == [tmp_path / "a/1.png", tmp_path / "b/1.png"]
+    assert pickle.loads(pickle.dumps(samples.read))(1)[0, 0].tolist() == [1, 100, 200]
+
+
 def test_relative_paths_start_at_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(tmp_path / "data", "a/1.png", "b/1.png")
     monkeypatch.chdir(tmp_path)
@@ -157,6 +185,7 @@ def group_file(root: Path, *lines: str, name: str = "groups.csv", encoding: str 
         ["path,group", "a/1.png,p1", "a/2.png,p2", "b/3.png,p1"],
         ["label,path,group", "a,./a/1.png,p1", "a,a\\2.png,p2", "b,b/3.png , p1"],
         ["filename,group", "1.png,p1", "2.png,p2", "3.png,p1", "not here.png,p9"],
+        ["path;group;weight", "1.png;p1;1", "2.png;p2;1", "b/3.png;p1;1"],
         ["\ufefffile,group", "1.png,p1", "a/2.png,p2", "", "3.png,p1", "3.png,p1"],
     ],
 )
@@ -188,10 +217,11 @@ def test_the_groups_file_is_one_that_the_data_depend_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
-        (["path;group", "a/1.png;p1"], "must have the columns 'path' and 'group'. Got 'path;group'"),
+        (["path|group", "a/1.png|p1"], "must have the columns 'path' and 'group'. Got 'path|group'"),
         ([], "must have the columns 'path' and 'group'. Got nothing"),
         (["path,group", "a/1.png,p"], "It gives none to 'a/2.png', 'b/1.png', and names 'a/1.png'"),
-        (["path,group", "a/1.png,p", "2.png,q", "b/1.png"], "It gives none to 'b/1.png'"),
+        (["path,group", "a/1.png,p", "2.png,q", "b/1.png,"], "It gives none to 'b/1.png'"),
+        (["path,group", "a/1.png,p", "2.png"], "each row must have 2 cells, as the first has. Not so row 3"),
         (["path,group", "1.png,p", "2.png,q"], "It gives none to 'a/1.png', 'b/1.png'"),
         (["path,group", "a/1.png,p", "2.png,q", "b/1.png,r", "b/1.png,s"], "It gives several to 'b/1.png'"),
         (["path,group,weight", "a/1.png,p,0"], "the weight of 'a/1.png' must be a number above 0. Got '0'"),
@@ -275,6 +305,45 @@ def test_splits_without_train(tmp_path: Path) -> None:
     assert "beside test there must be a folder train" in complaint(tmp_path)
     with pytest.raises(DataError):
         IMAGE_FOLDER.facts(ImageFolderParams(path=tmp_path))
+
+
+def test_links_that_lead_round_in_a_circle(tmp_path: Path) -> None:
+    plant(tmp_path, "a/1.png", "b/1.png")
+    (tmp_path / "a" / "again").symlink_to(tmp_path)
+    (tmp_path / "b" / "itself").symlink_to(tmp_path / "b" / "itself")
+    message = complaint(tmp_path)
+    assert "'a/again' is the same folder as '.': take the link away" in message
+    assert "'b/itself' is a link that leads nowhere: take it away" in message
+
+
+def test_a_folder_that_stands_for_two_classes(tmp_path: Path) -> None:
+    plant(tmp_path, "a/1.png", "b/1.png")
+    (tmp_path / "c").symlink_to(tmp_path / "a")
+    assert "'c' is the same folder as 'a': take the link away" in complaint(tmp_path)
+
+
+def test_what_is_neither_a_file_nor_a_folder(tmp_path: Path) -> None:
+    plant(tmp_path, "a/1.png", "b/1.png")
+    os.mkfifo(tmp_path / "a" / "2.png")
+    assert "'a/2.png' is neither a file nor a folder: take it away" in complaint(tmp_path)
+
+
+def test_folders_that_cannot_be_listed_are_told_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system's answer stands in for that of a folder without permission, which root may list."""
+    plant(tmp_path, "a/1.png", "b/1.png", "c/1.png")
+    scan = os.scandir
+
+    def refusing(place: str) -> Any:
+        if place.endswith(("a/", "b/")):
+            raise PermissionError(errno.EACCES, "Permission denied", place)
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    message = complaint(tmp_path)
+    assert "'a' cannot be listed (Permission denied): make it readable" in message
+    assert "'b' cannot be listed (Permission denied): make it readable" in message
 
 
 def test_long_lists_are_cut(tmp_path: Path) -> None:
