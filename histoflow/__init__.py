@@ -5,7 +5,7 @@ returns them from the hooks in ``histoflow.hookspecs``.
 """
 
 from histoflow.components import (
-    ANY_TASK,
+    ONE_LABEL,
     SPLITS,
     Architecture,
     DataInfo,
@@ -34,8 +34,8 @@ from histoflow.tunable import tunable
 __version__ = "0.1.0"
 
 __all__ = [
-    "ANY_TASK",
     "API_VERSION",
+    "ONE_LABEL",
     "SPLITS",
     "Architecture",
     "DataError",

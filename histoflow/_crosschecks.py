@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,7 @@ class _Situation:
     size: tuple[int, int] | None
     channels: int | None
     train_counts: tuple[int, ...] = ()
+    train_images: int = 0
 
     @property
     def info(self) -> DataInfo | None:
@@ -48,6 +49,7 @@ class _Situation:
             channels=self.channels,
             size=self.size,
             train_counts=self.train_counts,
+            train_images=self.train_images,
         )
 
 
@@ -102,6 +104,7 @@ def _after_packing(experiment: Experiment, registry: Registry, packed: DataInfo)
         packed.size,
         packed.channels,
         packed.train_counts,
+        packed.train_images,
     )
 
 
@@ -186,6 +189,16 @@ def _parts_fit_batch(situation: _Situation) -> Iterator[Problem]:
         )
 
 
+def _fold_is_one_of_the_folds(situation: _Situation) -> Iterator[Problem]:
+    folds, fold = situation.experiment.training.folds, situation.experiment.training.fold
+    if fold is not None and folds is None:
+        yield Problem(
+            "training.fold", f"needs training.folds, the number of all of them. Got fold {fold} and no folds."
+        )
+    elif fold is not None and folds is not None and fold > folds:
+        yield Problem("training.fold", f"must be at most training.folds, which is {folds}. Got {fold}.")
+
+
 def _devices_share_batches(situation: _Situation) -> Iterator[Problem]:
     training, devices = situation.experiment.training, situation.experiment.compute.devices
     if devices == 1:
@@ -252,14 +265,25 @@ def _metrics_fit_task(situation: _Situation) -> Iterator[Problem]:
 
 
 def _misfit(
-    kind: str, name: str, tasks: Collection[Task], situation: _Situation, fitting: Collection[str]
+    kind: str, name: str, tasks: Collection[Task], situation: _Situation, fitting: Sequence[str]
 ) -> str:
     classes = f" with {len(situation.classes)} classes" if situation.classes else ""
+    choice = fitting[0] if len(fitting) == 1 else f"one of {', '.join(fitting)}"
     return (
         f"the {kind} '{name}' is for {' and '.join(sorted(tasks))} tasks, and data set "
         f"'{situation.experiment.dataset.name}' is {situation.task}{classes}. "
-        f"Use one of {', '.join(fitting)}."
+        f"Use {choice}."
     )
+
+
+def _classes_can_be_balanced(situation: _Situation) -> Iterator[Problem]:
+    if situation.task == "multilabel" and situation.experiment.training.sampler == "balanced":
+        yield Problem(
+            "training.sampler",
+            f"may not be balanced where images have several labels, as in data set "
+            f"'{situation.experiment.dataset.name}': to draw one class more often is to draw those it comes "
+            f"with. Use shuffle and the loss's class_weights, or weighted with weights of your own.",
+        )
 
 
 def _size_fits_network(situation: _Situation) -> Iterator[Problem]:
@@ -297,8 +321,10 @@ _CHECKS: tuple[tuple[frozenset[str], Callable[[_Situation], Iterator[Problem]]],
     (frozenset({"metrics", "training"}), _monitor_is_computed),
     (frozenset({"dataset", "loss"}), _loss_fits_task),
     (frozenset({"dataset", "metrics"}), _metrics_fit_task),
+    (frozenset({"dataset", "training"}), _classes_can_be_balanced),
     (frozenset({"dataset", "preprocess", "architecture"}), _size_fits_network),
     (frozenset({"training"}), _parts_fit_batch),
+    (frozenset({"training"}), _fold_is_one_of_the_folds),
     (frozenset({"training", "compute"}), _devices_share_batches),
     (frozenset({"compute"}), _devices_are_numbered_from_the_first),
     (frozenset({"dataset", "preprocess", "architecture", "training"}), _start_side_fits),

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 Task = Literal["binary", "multiclass", "multilabel"]
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
-ANY_TASK: frozenset[Task] = frozenset(("binary", "multiclass"))
+ONE_LABEL: frozenset[Task] = frozenset(("binary", "multiclass"))
+"""The tasks in which each image belongs to one class, and its probabilities sum to one."""
 
 
 Sampler = Literal["shuffle", "balanced", "weighted"]
@@ -76,6 +77,8 @@ class DataInfo:
     """Height and width in pixels."""
     train_counts: tuple[int, ...] = ()
     """Training images per class; empty while the data have not been packed."""
+    train_images: int = 0
+    """All of them; fewer than the sum of the counts where an image shows several classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +162,7 @@ class Results:
     """One entry per epoch."""
     metrics: Mapping[str, Score]
     labels: NDArray[np.int64]
+    """The number of each image's class; in ``multilabel`` tasks images × classes of 0 and 1."""
     probabilities: NDArray[np.float64]
     """Images × classes."""
 
@@ -269,6 +273,8 @@ class Transform(Component[P]):
     ]
     takes_bytes: bool = False
     """An augmentation that only moves whole pixels, and so takes uint8 images as well."""
+    may_decline: bool = False
+    """A preprocessing that gives back the very array it was given where it can do nothing; it is counted."""
 
 
 @dataclass(frozen=True)
@@ -306,24 +312,30 @@ class Loss(Component[P]):
     functions: ClassVar[tuple[str, ...]] = ("check", "build", "outputs", "probabilities")
 
     build: Callable[[P, DataInfo], nn.Module]
-    """A module whose ``forward(outputs, labels)`` returns one loss per image (no reduction)."""
+    """A module whose ``forward(outputs, labels)`` returns one loss per image (no reduction).
+
+    Labels are the number of each image's class; in ``multilabel`` tasks images × classes of 0 and 1, uint8.
+    """
     outputs: Callable[[P, DataInfo], int]
     """How many raw outputs the network must have for these data."""
     probabilities: Callable[[P, Tensor], Tensor]
-    """Raw outputs → images × classes, each row summing to one."""
-    tasks: frozenset[Task] = ANY_TASK
+    """Raw outputs → images × classes, each row summing to one except in ``multilabel`` tasks."""
+    tasks: frozenset[Task] = ONE_LABEL
 
 
 @dataclass(frozen=True)
 class Metric(Component[P]):
-    """A pure function of a whole split's probabilities (images × classes) and labels."""
+    """A pure function of a whole split's probabilities (images × classes) and labels.
+
+    Labels are the number of each image's class; in ``multilabel`` tasks images × classes of 0 and 1, int64.
+    """
 
     kind: ClassVar[str] = "metric"
     plural: ClassVar[str] = "metrics"
     functions: ClassVar[tuple[str, ...]] = ("check", "score")
 
     score: Callable[[P, NDArray[np.float64], NDArray[np.int64]], Score]
-    tasks: frozenset[Task] = ANY_TASK
+    tasks: frozenset[Task] = ONE_LABEL
     higher_is_better: bool = True
 
 

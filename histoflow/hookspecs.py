@@ -128,6 +128,8 @@ def histoflow_architectures() -> Iterable[Architecture[Any]]:
 def histoflow_losses() -> Iterable[Loss[Any]]:
     """Losses, each with the link from raw outputs to probabilities.
 
+    They are for one label an image unless ``tasks`` says otherwise.
+
     ::
 
         from histoflow import Loss, Params, hookimpl
@@ -154,6 +156,8 @@ def histoflow_losses() -> Iterable[Loss[Any]]:
 @hookspec
 def histoflow_metrics() -> Iterable[Metric[Any]]:
     """Figures computed from a whole split's probabilities and labels.
+
+    They are for one label an image unless ``tasks`` says otherwise.
 
     ::
 

@@ -91,10 +91,10 @@ def predict_run(experiment: Experiment, run: Run, wanted: Wanted, registry: Regi
         best = _load_best(run, model)
     size = wanted.batch_size or _batch_size(workshop.device, store.manifest)
     told = {"run": run.id, "model": best.model_hash, "tta": wanted.tta}
-    classes = store.manifest.classes
+    classes, several = store.manifest.classes, store.manifest.task == "multilabel"
     with (
         computing(workshop.plan, workshop.device, deterministic=experiment.compute.deterministic),
-        table_at(wanted.out, classes, {**told, "classes": json.dumps(classes)}) as table,
+        table_at(wanted.out, classes, {**told, "classes": json.dumps(classes)}, several=several) as table,
     ):
         predictor = _Predictor(workshop, model, wanted.tta)
         _fill(table, predictor, *_incoming(wanted, workshop, store, size), size)

@@ -122,7 +122,7 @@ def test_a_mistake_is_told_with_what_is_allowed_and_what_was_given(
         (
             {"loss": "bce"},
             "loss",
-            "the loss 'bce' is for binary tasks, and data set 'tissue' is multiclass with 9",
+            "the loss 'bce' is for binary and multilabel tasks, and data set 'tissue' is multiclass with 9",
         ),
         (
             {"training": {"monitor": "val_f1"}, "metrics": ["accuracy"]},
@@ -141,7 +141,22 @@ def test_a_mistake_is_told_with_what_is_allowed_and_what_was_given(
             "Got 8×8. Add {name: resize, size: 32} to preprocess",
         ),
         ({"loss": {"name": "focal", "class_weights": [1, 2]}}, "loss", "9"),
-        ({"dataset": {"name": "medmnist", "subset": "chestmnist"}}, "dataset.subset", "several labels each"),
+        ({"dataset": {"name": "medmnist", "subset": "organmnist3d"}}, "dataset.subset", "3-D sets are not"),
+        (
+            {"dataset": {"name": "medmnist", "subset": "chestmnist"}},
+            "loss",
+            "is for binary and multiclass tasks, and data set 'medmnist' is multilabel with 14 classes. Use bce.",
+        ),
+        ({"metrics": ["exact_match"]}, "metrics.0", "the metric 'exact_match' is for multilabel tasks"),
+        (
+            {
+                "dataset": {"name": "medmnist", "subset": "chestmnist"},
+                "loss": "bce",
+                "training": {"sampler": "balanced"},
+            },
+            "training.sampler",
+            "may not be balanced where images have several labels",
+        ),
         (
             {"training": {"batch_size": 8, "accumulate": 9}},
             "training.accumulate",

@@ -33,6 +33,7 @@ from histoflow import (
     Samples,
     Scheduler,
     Score,
+    Task,
     Transform,
     UnreadableImage,
 )
@@ -173,6 +174,10 @@ def _rows(**columns: Any) -> list[Row]:
     return [Row(label=index % 2, source=str(index), **columns) for index in range(10)]
 
 
+def _showing(*labels: Any) -> list[Row]:
+    return [Row(label=label, source="x") for label in labels]
+
+
 @pytest.mark.parametrize(
     "dataset",
     [
@@ -180,6 +185,7 @@ def _rows(**columns: Any) -> list[Row]:
         squares(Facts(task="binary", classes=("dark", "light"), channels=3, size=(8, 8), images=10)),
         squares(Facts(official_split=True, groups=True), rows=_rows(split="train", group="a")),
         squares(read=_sometimes_unreadable),
+        squares(Facts(task="multilabel"), rows=_showing((0, 1), ()), task="multilabel"),
     ],
 )
 def test_data_sets_that_keep_the_contract_pass(dataset: Dataset[Params]) -> None:
@@ -202,6 +208,10 @@ def test_data_sets_that_keep_the_contract_pass(dataset: Dataset[Params]) -> None
         (squares(rows=[]), "has no images"),
         (squares(classes=("only",)), "needs two classes or more"),
         (squares(rows=[Row(label=2, source="x")] * 10), r"labels must be 0 to 1. Got \[2\]"),
+        (squares(rows=_showing((0, 2)), task="multilabel"), r"labels must be 0 to 1. Got \[2\]"),
+        (squares(rows=_showing((0,), 1), task="multilabel"), "labels must be tuples of classes, .* Got 1"),
+        (squares(rows=_showing((0,), 1)), r"labels must be one number each. Got \(0,\)"),
+        (squares(Facts(task="multilabel")), "facts say task 'multilabel'. The samples have 'binary'"),
         (squares(read=lambda index: np.zeros((8, 8, 3))), "array of uint8. Got float64"),
         (squares(read=lambda index: np.zeros((8, 8), np.uint8)), r"Got uint8 of shape \(8, 8\)"),
         (squares(read=lambda index: Image.new("RGB", (8, 8))), "Got Image"),
@@ -326,6 +336,10 @@ def test_breaches_of_what_takes_bytes(augment: Callable[..., Any], words: str) -
 
 def test_only_an_augmentation_takes_bytes() -> None:
     refuses(replace(MOVE, stage="mix"), "for the stage 'augment' alone. Got the stage 'mix'")
+
+
+def test_only_a_preprocessing_may_decline() -> None:
+    refuses(replace(DIM, may_decline=True), "for the stage 'preprocess' alone. Got the stage 'augment'")
 
 
 def mixing(mix: Callable[..., Any]) -> Transform[Params]:
@@ -563,8 +577,21 @@ def _picked(outputs: Tensor, labels: Tensor) -> Tensor:
     return outputs.softmax(dim=1).gather(1, labels[:, None]).flatten()
 
 
+def _of_several(outputs: Tensor, labels: Tensor) -> Tensor:
+    targets = labels.to(outputs.dtype)
+    return functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none").mean(dim=1)
+
+
+def loss_of_several(
+    compute: Callable[[Tensor, Tensor], Tensor] = _of_several,
+    probabilities: Callable[[Params, Tensor], Tensor] = lambda params, outputs: outputs.sigmoid(),
+) -> Loss[Params]:
+    return loss(compute, probabilities=probabilities, tasks=frozenset(("multilabel",)))
+
+
 def test_sound_losses_pass() -> None:
     check_component(loss())
+    check_component(loss_of_several())
     check_component(loss(tasks=frozenset(("binary",))))
 
 
@@ -607,6 +634,12 @@ def test_sound_losses_pass() -> None:
             "do not raise the probability",
         ),
         (loss(check=lambda params, data: ["no"]), "refuses every example"),
+        (loss_of_several(_cross_entropy), "computing losses raised"),
+        (loss_of_several(probabilities=lambda params, outputs: outputs), "probabilities must be from 0 to 1"),
+        (
+            loss_of_several(probabilities=lambda params, outputs: (-outputs).sigmoid()),
+            "do not raise the probability",
+        ),
     ],
 )
 def test_breaches_of_losses(broken: Loss[Params], words: str) -> None:
@@ -648,6 +681,11 @@ def _recall_of_class_zero(params: Params, probabilities: Any, labels: Any) -> Sc
 
 def test_a_sound_metric_passes() -> None:
     check_component(metric(_accuracy))
+    several = frozenset[Task](("multilabel",))
+    check_component(
+        metric(lambda _, given, labels: Score(value=float((given * labels).mean())), tasks=several)
+    )
+    refuses(metric(_accuracy, tasks=several), "scoring 60 images of 5 of 5 classes raised ValueError")
 
 
 @pytest.mark.parametrize(

@@ -277,13 +277,26 @@ def _weights(split: SplitReader) -> NDArray[np.float64]:
     return split.weights
 
 
-def stratified_share(labels: Places, share: float, seed: int) -> Places:
+def stratified_share(labels: NDArray[np.integer], share: float, seed: int) -> Places:
     """Where that share of the images of each class stands, and of each class at least one image."""
     if share == 1:
         return np.arange(len(labels))
     chance = np.random.Generator(np.random.Philox(seed))
+    if labels.ndim == 2:
+        return _share_of_each_set(labels, share, chance)
     chosen = [
         chance.permutation(places)[: max(1, round(share * len(places)))]
         for places in (np.flatnonzero(labels == label) for label in np.unique(labels))
     ]
     return np.sort(np.concatenate(chosen))
+
+
+def _share_of_each_set(labels: NDArray[np.integer], share: float, chance: np.random.Generator) -> Places:
+    """Of images with several labels: taken at even distances, with like sets of labels side by side."""
+    sets = np.unique(labels, axis=0, return_inverse=True)[1]
+    in_order = np.lexsort((chance.permutation(len(labels)), sets))
+    count = max(1, round(share * len(labels)))
+    chosen = in_order[np.arange(count) * len(labels) // count]
+    missed = np.flatnonzero(labels.any(axis=0) & ~labels[chosen].any(axis=0))
+    first_of_missed = in_order[labels[in_order][:, missed].argmax(axis=0)]
+    return np.unique(np.concatenate((chosen, first_of_missed)))

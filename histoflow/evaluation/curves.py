@@ -23,6 +23,12 @@ class RocCurve:
         return float(np.trapezoid(self.true_positive_rate, self.false_positive_rate))
 
 
+def class_counts(labels: NDArray[np.int64], classes: int) -> list[int]:
+    """Images of each class; labels are one number an image, or images × classes of 0 and 1."""
+    found = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
+    return [int(count) for count in found]
+
+
 def confusion_matrix(
     labels: NDArray[np.int64], predictions: NDArray[np.int64], classes: int
 ) -> NDArray[np.int64]:
@@ -34,7 +40,8 @@ def confusion_matrix(
 def roc_curves(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> tuple[RocCurve | None, ...]:
     """Each class's curve; None for a class that no image, or every image, belongs to."""
     classes = range(probabilities.shape[1])
-    return tuple(roc_curve(labels == index, probabilities[:, index]) for index in classes)
+    of_class = labels.T == 1 if labels.ndim == 2 else [labels == index for index in classes]
+    return tuple(roc_curve(of_class[index], probabilities[:, index]) for index in classes)
 
 
 def roc_curve(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> RocCurve | None:

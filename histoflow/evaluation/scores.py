@@ -21,7 +21,11 @@ _SUM_TOLERANCE = 1e-3
 
 
 def score_all(metrics: Metrics, probabilities: ArrayLike, labels: ArrayLike) -> dict[str, Score]:
-    """Every metric's score of one split: probabilities are images × classes, labels one per image."""
+    """Every metric's score of one split.
+
+    Probabilities are images × classes; labels are one number per image or, where an image may show several
+    classes, images × classes of 0 and 1.
+    """
     given, truth = checked_split(probabilities, labels)
     return {name: _score(name, *chosen, given, truth) for name, chosen in metrics.items()}
 
@@ -33,7 +37,7 @@ def checked_split(
     given, truth = np.asarray(probabilities), np.asarray(labels)
     _check_shapes(given, truth)
     given = given.astype(np.float64, copy=False)
-    _check_probabilities(given)
+    _check_probabilities(given, sum_to_one=truth.ndim == 1)
     _check_labels(truth, given.shape[1])
     return given, truth.astype(np.int64, copy=False)
 
@@ -44,21 +48,22 @@ def _check_shapes(probabilities: NDArray[Any], labels: NDArray[Any]) -> None:
             f"Probabilities must be images × classes, with two classes at least. "
             f"Got shape {probabilities.shape}."
         )
-    if labels.ndim != 1 or len(labels) != len(probabilities):
+    if labels.shape not in ((len(probabilities),), probabilities.shape):
         raise DataError(
-            f"There must be one label for each of the {len(probabilities)} rows of probabilities. "
-            f"Got labels of shape {labels.shape}."
+            f"There must be one label, or one 0 or 1 for each class, for each of the {len(probabilities)} "
+            f"rows of probabilities. Got labels of shape {labels.shape}."
         )
     if not len(labels):
         raise DataError("The split holds no images, so there is nothing to score.")
 
 
-def _check_probabilities(probabilities: NDArray[np.float64]) -> None:
+def _check_probabilities(probabilities: NDArray[np.float64], *, sum_to_one: bool) -> None:
     _refuse(np.any(~np.isfinite(probabilities), axis=1), probabilities, "must be finite numbers")
     outside = np.any((probabilities < -_SUM_TOLERANCE) | (probabilities > 1 + _SUM_TOLERANCE), axis=1)
     _refuse(outside, probabilities, "must lie between 0 and 1")
-    off = np.abs(probabilities.sum(axis=1) - 1) > _SUM_TOLERANCE
-    _refuse(off, probabilities, "must sum to 1")
+    if sum_to_one:
+        off = np.abs(probabilities.sum(axis=1) - 1) > _SUM_TOLERANCE
+        _refuse(off, probabilities, "must sum to 1")
 
 
 def _refuse(bad: NDArray[np.bool_], probabilities: NDArray[np.float64], rule: str) -> None:
@@ -74,12 +79,25 @@ def _refuse(bad: NDArray[np.bool_], probabilities: NDArray[np.float64], rule: st
 def _check_labels(labels: NDArray[Any], classes: int) -> None:
     if labels.dtype.kind not in "iu":
         raise DataError(f"Labels must be whole numbers. Got an array of {labels.dtype}.")
+    if labels.ndim == 2:
+        _check_several(labels)
+        return
     bad = (labels < 0) | (labels >= classes)
     if bad.any():
         first = int(bad.argmax())
         raise DataError(
             f"Labels must lie in 0..{classes - 1}, as there are {classes} classes. "
             f"Those of {bad.sum()} of {len(bad)} images do not; the first is image {first}: {labels[first]}."
+        )
+
+
+def _check_several(labels: NDArray[Any]) -> None:
+    bad = ((labels != 0) & (labels != 1)).any(axis=1)
+    if bad.any():
+        first = int(bad.argmax())
+        raise DataError(
+            f"Labels must be 0 or 1 for each class. Those of {bad.sum()} of {len(bad)} images are not; "
+            f"the first is image {first}: {labels[first].tolist()}."
         )
 
 

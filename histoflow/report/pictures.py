@@ -55,12 +55,14 @@ def roc_picture(
 ) -> Picture | None:
     """One curve per class, only the positive one's where there are two; None where nothing is defined."""
     found = dict(zip(classes, roc_curves(labels, probabilities), strict=True))
-    shown = list(classes)[1:] if len(classes) == 2 else list(classes)
+    one_of_two = len(classes) == 2 and labels.ndim == 1
+    shown = list(classes)[1:] if one_of_two else list(classes)
     curves = {name: curve for name in shown if (curve := found[name]) is not None}
     if not curves:
         return None
+    rest = "the rest" if labels.ndim == 1 else "the images that do not show it"
     caption = "True against false positives over all thresholds" + (
-        f"; {classes[1]} is the positive class" if len(classes) == 2 else ", each class against the rest"
+        f"; {classes[1]} is the positive class" if one_of_two else f", each class against {rest}"
     )
     return picture(figures.roc_chart(curves), _roc_alt(curves), caption)
 

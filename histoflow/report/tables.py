@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_GIVEN_ABOVE = 0.5
+
+
 @dataclass(frozen=True)
 class FiguresRow:
     name: str
@@ -46,6 +49,18 @@ class Outcome:
     mistaken: str
 
 
+@dataclass(frozen=True)
+class Answer:
+    """How well one class was told from its absence, where images may show several classes."""
+
+    name: str
+    images: str
+    found: str
+    share_found: str
+    given: str
+    share_right: str
+
+
 def class_names(results: Results) -> list[str]:
     """From the manifest; numbers stand in for names that it lacks."""
     classes = results.probabilities.shape[1]
@@ -62,7 +77,7 @@ def figures_table(results: Results) -> FiguresTable:
         overall=FiguresRow(
             name="overall",
             number="",
-            images=[f"{sum(numbers):,}" for numbers in counts.values()],
+            images=[f"{images_of(results.data['splits'][split]):,}" for split in counts],
             figures=[wording.figure(score.value) for score in scores],
         ),
         classes=[_class_row(index, name, counts, scores) for index, name in enumerate(class_names(results))],
@@ -74,13 +89,21 @@ def outcomes(names: Sequence[str], matrix: NDArray[np.int64]) -> list[Outcome]:
     return [_outcome(index, names, matrix) for index in range(len(names))]
 
 
+def answers(
+    names: Sequence[str], labels: NDArray[np.int64], probabilities: NDArray[np.float64]
+) -> list[Answer]:
+    """Of labels images × classes of 0 and 1; a class is given to an image above a probability of 0.5."""
+    given = probabilities > _GIVEN_ABOVE
+    return [_answer(name, labels[:, index] == 1, given[:, index]) for index, name in enumerate(names)]
+
+
 def title(metric: str) -> str:
     return metric.removeprefix("val_").replace("_", " ")
 
 
 def _told_by_one_class(results: Results) -> list[tuple[str, str]]:
     """With two classes, many metrics are by custom those of the second, which a reader could not guess."""
-    if results.probabilities.shape[1] != 2:
+    if results.probabilities.shape[1] != 2 or results.labels.ndim == 2:
         return []
     pairs = {name: (score.value, score.per_class) for name, score in results.metrics.items()}
     told = [title(name) for name, (value, both) in pairs.items() if both and value == both[1] != both[0]]
@@ -94,6 +117,11 @@ def _undefined(results: Results) -> list[tuple[str, str]]:
 def _split_counts(data: Mapping[str, Any]) -> dict[str, Sequence[int]]:
     splits = data.get("splits", {})
     return {name: splits[name]["counts"] for name in SPLITS if "counts" in splits.get(name, {})}
+
+
+def images_of(split: Mapping[str, Any]) -> int:
+    """Not the sum of its classes' images, some of which may show several classes."""
+    return int(split.get("images", sum(split["counts"])))
 
 
 def _class_row(
@@ -118,6 +146,18 @@ def _outcome(index: int, names: Sequence[str], matrix: NDArray[np.int64]) -> Out
         share_right=wording.percent(right, images),
         given=f"{int(matrix[:, index].sum()):,}",
         mistaken=_most_mistaken(index, names, matrix),
+    )
+
+
+def _answer(name: str, shown: NDArray[np.bool_], given: NDArray[np.bool_]) -> Answer:
+    images, found, said = int(shown.sum()), int((shown & given).sum()), int(given.sum())
+    return Answer(
+        name=name,
+        images=f"{images:,}",
+        found=f"{found:,}",
+        share_found=wording.percent(found, images),
+        given=f"{said:,}",
+        share_right=wording.percent(found, said),
     )
 
 

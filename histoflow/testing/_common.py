@@ -6,9 +6,13 @@ import pickle
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from histoflow.components import Component, DataInfo, Task
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def expect(condition: bool, component: Component[Any], breach: str) -> None:
@@ -65,7 +69,19 @@ def example_data(task: Task, channels: int = 3, side: int = 32) -> DataInfo:
         channels=channels,
         size=(side, side),
         train_counts=counts,
+        train_images=70 if task == "multilabel" else sum(counts),
     )
+
+
+def example_labels(task: Task, classes: int, images: int) -> NDArray[np.int64]:
+    """Of all classes; in ``multilabel`` tasks the first image shows all, the second none, others some."""
+    import numpy as np
+
+    numbers = np.arange(images, dtype=np.int64)
+    if task != "multilabel":
+        return numbers % classes
+    shown: NDArray[np.int64] = (numbers[:, None] % np.arange(2, classes + 2) == 0).astype(np.int64)
+    return shown
 
 
 def complaints(component: Component[Any], params: Any, data: DataInfo) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from histoflow.components import SPLITS, Dataset, Facts, Samples
+from histoflow.components import SPLITS, Dataset, Facts, Samples, task_of
 from histoflow.errors import UnreadableImage
 from histoflow.testing._common import calling, expect, leaving_global_chance_alone
 
@@ -35,14 +35,24 @@ def _check_table(dataset: Dataset[Any], facts: Facts, samples: Samples) -> None:
     classes, rows = samples.classes, samples.rows
     expect(len(classes) > 1, dataset, f"needs two classes or more. Got {classes}.")
     expect(len(rows) > 0, dataset, "has no images.")
-    strange = sorted({row.label for row in rows} - set(range(len(classes))))
-    expect(not strange, dataset, f"labels must be 0 to {len(classes) - 1}. Got {strange}.")
+    _check_labels(dataset, samples)
     _check_fact(dataset, "classes", facts.classes, classes)
-    _check_fact(dataset, "task", facts.task, "binary" if len(classes) == 2 else "multiclass")
+    _check_fact(dataset, "task", facts.task, samples.task or task_of(classes))
     _check_fact(dataset, "images", facts.images, len(rows))
     _check_splits(dataset, facts, samples)
     grouped = {row.group is not None for row in rows}
     expect(grouped == {facts.groups}, dataset, f"facts say groups={facts.groups}, and not every row agrees.")
+
+
+def _check_labels(dataset: Dataset[Any], samples: Samples) -> None:
+    several = samples.task == "multilabel"
+    labels = {row.label for row in samples.rows}
+    wrong = sorted(repr(label) for label in labels if isinstance(label, tuple) != several)
+    form = "tuples of classes, for the task is multilabel" if several else "one number each"
+    expect(not wrong, dataset, f"labels must be {form}. Got {', '.join(wrong[:5])}.")
+    named = {number for label in labels for number in (label if isinstance(label, tuple) else (label,))}
+    strange = sorted(named - set(range(len(samples.classes))))
+    expect(not strange, dataset, f"labels must be 0 to {len(samples.classes) - 1}. Got {strange}.")
 
 
 def _check_fact(dataset: Dataset[Any], fact: str, stated: Any, found: Any) -> None:

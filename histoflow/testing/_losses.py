@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from histoflow.components import DataInfo, Loss
-from histoflow.testing._common import calling, complaints, example_data, expect
+from histoflow.components import ONE_LABEL, DataInfo, Loss
+from histoflow.testing._common import calling, complaints, example_data, example_labels, expect
 
 
 def check(loss: Loss[Any], params: Any) -> None:
@@ -30,12 +30,14 @@ def _check_on(loss: Loss[Any], params: Any, data: DataInfo) -> None:
     with calling(loss, "outputs"):
         width = loss.outputs(params, data)
     expect(isinstance(width, int) and width >= 1, loss, f"outputs must be 1 or more. Got {width!r}.")
-    labels = torch.arange(12) % len(data.classes)
+    labels = torch.from_numpy(example_labels(data.task, len(data.classes), 12))
+    if data.task == "multilabel":
+        labels = labels.to(torch.uint8)
     chance = torch.Generator().manual_seed(0)
     for size in (1.0, 100.0):  # 100: as sure of itself as a network can be
         outputs = size * torch.randn(12, width, generator=chance)
         _check_losses(loss, module, outputs, labels)
-        _check_probabilities(loss, params, outputs, len(data.classes))
+        _check_probabilities(loss, params, outputs, data)
     _check_link(loss, params, module, torch.zeros(12, width), labels)
 
 
@@ -55,7 +57,7 @@ def _check_losses(loss: Loss[Any], module: nn.Module, outputs: Tensor, labels: T
         losses = module(leaf, labels)
         backwards, single = module(outputs.flip(0), labels.flip(0)), module(outputs[:1], labels[:1])
     expect(
-        losses.shape == labels.shape,
+        losses.shape == (len(labels),),
         loss,
         f"must give one loss per image, {len(labels)} in all. Got a tensor of shape {tuple(losses.shape)}.",
     )
@@ -67,7 +69,8 @@ def _check_losses(loss: Loss[Any], module: nn.Module, outputs: Tensor, labels: T
     expect(bool(gradient.isfinite().all()), loss, "gives gradients that are not finite.")
 
 
-def _check_probabilities(loss: Loss[Any], params: Any, outputs: Tensor, classes: int) -> None:
+def _check_probabilities(loss: Loss[Any], params: Any, outputs: Tensor, data: DataInfo) -> None:
+    classes = len(data.classes)
     with calling(loss, "probabilities"):
         probabilities = loss.probabilities(params, outputs)
     expect(
@@ -75,6 +78,13 @@ def _check_probabilities(loss: Loss[Any], params: Any, outputs: Tensor, classes:
         loss,
         f"probabilities must be {len(outputs)}×{classes}. Got {tuple(probabilities.shape)}.",
     )
+    if data.task not in ONE_LABEL:
+        expect(
+            bool(((probabilities >= 0) & (probabilities <= 1)).all()),
+            loss,
+            "probabilities must be from 0 to 1.",
+        )
+        return
     sound = (probabilities >= 0).all() and torch.allclose(probabilities.sum(dim=1), torch.ones(len(outputs)))
     expect(bool(sound), loss, "probabilities must be 0 or more, and each row must sum to one.")
 
@@ -85,8 +95,10 @@ def _check_link(loss: Loss[Any], params: Any, module: nn.Module, outputs: Tensor
     for _ in range(40):
         (gradient,) = torch.autograd.grad(module(outputs, labels).sum(), outputs)
         outputs.data -= 0.2 * gradient / gradient.abs().max().clamp_min(1e-9)
+    probabilities = loss.probabilities(params, outputs.detach())
+    told = probabilities.argmax(dim=1) if labels.ndim == 1 else probabilities > 0.5
     expect(
-        bool((loss.probabilities(params, outputs.detach()).argmax(dim=1) == labels).all()),
+        bool((told == labels).all()),
         loss,
         "outputs that lower the loss do not raise the probability of the label.",
     )

@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoflow.components import DataInfo, Metric, Score
-from histoflow.testing._common import calling, complaints, example_data, expect, leaving_global_chance_alone
+from histoflow.testing._common import (
+    calling,
+    complaints,
+    example_data,
+    example_labels,
+    expect,
+    leaving_global_chance_alone,
+)
 
 IMAGES = 60
 
@@ -28,13 +35,15 @@ def check(metric: Metric[Any], params: Any) -> None:
 def _check_on(metric: Metric[Any], params: Any, data: DataInfo) -> None:
     classes = len(data.classes)
     chance = np.random.default_rng(0)
-    labels = np.arange(IMAGES, dtype=np.int64) % classes
-    probabilities = chance.dirichlet(np.ones(classes), IMAGES)
+    labels = example_labels(data.task, classes, IMAGES)
+    probabilities = (
+        chance.dirichlet(np.ones(classes), IMAGES) if labels.ndim == 1 else chance.random((IMAGES, classes))
+    )
     score = _score(metric, params, probabilities, labels)
     expect(score.value is not None, metric, f"has no value for {IMAGES} images of all classes.")
     _check_order(metric, params, probabilities, labels, score)
     _check_direction(metric, params, labels, score, classes)
-    kept = labels != 0
+    kept = labels != 0 if labels.ndim == 1 else labels[:, 0] == 0
     _score(metric, params, probabilities[kept], labels[kept])  # a class without images
     _score(metric, params, probabilities[:1], labels[:1])
 
@@ -44,7 +53,7 @@ def _score(
 ) -> Score:
     """Score these, and check what holds of every score."""
     given = probabilities.copy(), labels.copy()
-    present = len(np.unique(labels))
+    present = len(np.unique(labels)) if labels.ndim == 1 else np.count_nonzero(labels.any(axis=0))
     what = f"scoring {len(labels)} images of {present} of {probabilities.shape[1]} classes"
     with leaving_global_chance_alone(metric), calling(metric, what):
         score = metric.score(params, *given)
@@ -96,7 +105,8 @@ def _check_order(
 def _check_direction(
     metric: Metric[Any], params: Any, labels: NDArray[np.int64], score: Score, classes: int
 ) -> None:
-    perfect = _score(metric, params, np.eye(classes)[labels], labels).value
+    truth = np.eye(classes)[labels] if labels.ndim == 1 else labels.astype(np.float64)
+    perfect = _score(metric, params, truth, labels).value
     assert perfect is not None
     assert score.value is not None
     better = perfect >= score.value if metric.higher_is_better else perfect <= score.value

@@ -8,18 +8,24 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
-from histoflow.components import Reporter, Results
+from histoflow.components import Reporter, Results, Task
 from histoflow.testing._common import calling, expect, leaving_global_chance_alone
 from histoflow.testing._results import example_results
 
 
 def check(reporter: Reporter[Any], params: Any) -> None:
+    """On results of one label an image, and of several."""
+    _check_on("multiclass", reporter, params)
+    _check_on("multilabel", reporter, params)
+
+
+def _check_on(task: Task, reporter: Reporter[Any], params: Any) -> None:
     with tempfile.TemporaryDirectory() as name:
         root = Path(name).resolve()
         folder, elsewhere = root / "run", root / "elsewhere"
         folder.mkdir()
         elsewhere.mkdir()
-        results = example_results(folder)
+        results = example_results(folder, task)
         before = _content(root)
         with chdir(elsewhere), leaving_global_chance_alone(reporter), calling(reporter, "write"):
             paths = [Path(path) for path in reporter.write(params, results)]

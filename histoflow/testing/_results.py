@@ -7,23 +7,25 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from histoflow.components import DataInfo, Results, Score
+from histoflow.components import DataInfo, Results, Score, Task
 from histoflow.data.store import SCHEMA, Manifest, SplitFacts
+from histoflow.evaluation.curves import class_counts
 from histoflow.runs import RunRecord
-from histoflow.testing._common import example_data
+from histoflow.testing._common import example_data, example_labels
 
 EPOCHS = 3
 TEST_IMAGES = 40
 
 
-def example_results(folder: Path) -> Results:
+def example_results(folder: Path, task: Task = "multiclass") -> Results:
     """The folder gets a run.json that no reporter may touch."""
-    data = example_data("multiclass")
+    data = example_data(task)
     run = example_run().model_dump_json()
     (folder / "run.json").write_text(run, encoding="utf-8")
-    labels = np.arange(TEST_IMAGES, dtype=np.int64) % len(data.classes)
+    labels = example_labels(task, len(data.classes), TEST_IMAGES)
     probabilities = _probabilities(labels, len(data.classes))
-    accuracy = float((probabilities.argmax(axis=1) == labels).mean())
+    told = probabilities.argmax(axis=1) if labels.ndim == 1 else probabilities > 0.5
+    accuracy = float((told == labels).mean())
     return Results(
         folder=folder,
         run={**example_run().model_dump(mode="json"), "test_openings": []},
@@ -62,8 +64,8 @@ def example_run() -> RunRecord:
 
 
 def example_manifest(data: DataInfo, test_labels: NDArray[np.int64]) -> Manifest:
-    test = tuple(np.bincount(test_labels, minlength=len(data.classes)).tolist())
-    splits = {"train": data.train_counts, "val": data.train_counts, "test": test}
+    train = _split(data.train_images, data.train_counts)
+    test = _split(len(test_labels), tuple(class_counts(test_labels, len(data.classes))))
     return Manifest.model_validate(
         {
             "schema_version": SCHEMA,
@@ -75,7 +77,7 @@ def example_manifest(data: DataInfo, test_labels: NDArray[np.int64]) -> Manifest
             "classes": data.classes,
             "channels": data.channels,
             "size": data.size,
-            "splits": {name: _split(counts) for name, counts in splits.items()},
+            "splits": {"train": train, "val": train, "test": test},
             "mean": (0.5,) * data.channels,
             "std": (0.2,) * data.channels,
             "quarantine": ({"source": "image 7", "reason": "the file is empty"},),
@@ -86,8 +88,8 @@ def example_manifest(data: DataInfo, test_labels: NDArray[np.int64]) -> Manifest
     )
 
 
-def _split(counts: tuple[int, ...]) -> SplitFacts:
-    return SplitFacts(images=sum(counts), counts=counts, groups=None, shards=(sum(counts),), files={})
+def _split(images: int, counts: tuple[int, ...]) -> SplitFacts:
+    return SplitFacts(images=images, counts=counts, groups=None, shards=(images,), files={})
 
 
 def _epoch(number: int) -> dict[str, float]:
@@ -104,4 +106,4 @@ def _epoch(number: int) -> dict[str, float]:
 
 def _probabilities(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
     guesses: NDArray[np.float64] = np.random.default_rng(0).dirichlet(np.ones(classes), len(labels))
-    return (guesses + np.eye(classes)[labels]) / 2
+    return (guesses + (np.eye(classes)[labels] if labels.ndim == 1 else labels)) / 2

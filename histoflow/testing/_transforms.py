@@ -24,6 +24,11 @@ def check(transform: Transform[Any], params: Any) -> None:
         transform,
         f"takes_bytes is for the stage 'augment' alone. Got the stage '{transform.stage}'.",
     )
+    expect(
+        transform.stage == "preprocess" or not transform.may_decline,
+        transform,
+        f"may_decline is for the stage 'preprocess' alone. Got the stage '{transform.stage}'.",
+    )
     if transform.stage == "preprocess":
         _check_preprocessing(transform, params)
     elif transform.stage == "augment":

@@ -30,6 +30,19 @@ class BinaryCrossEntropy(_Weighted):
         return self.weigh(losses, labels)
 
 
+class ManyBinaryCrossEntropies(_Weighted):
+    """Of one output per class, the logit that the image shows it; the mean over the classes.
+
+    An image that shows a class counts as its weight says, one that does not counts once.
+    """
+
+    def forward(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        losses = functional.binary_cross_entropy_with_logits(
+            outputs, labels.to(outputs.dtype), pos_weight=self.weights, reduction="none"
+        )
+        return losses.mean(dim=1)
+
+
 class Focal(_Weighted):
     """Cross-entropy times (1 - p)^gamma, where p is the label's probability."""
 

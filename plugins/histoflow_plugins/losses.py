@@ -20,7 +20,8 @@ class WeightedParams(Params):
 
     class_weights: Literal["balanced"] | tuple[Weight, ...] | None = None
     """balanced: each class counts alike in sum, however rare. Or one weight per class. null: images count
-    alike."""
+    alike. Where images have several labels: how much an image counts that shows the class beside one that
+    does not; balanced gives both kinds the same sum."""
 
 
 class BceParams(WeightedParams):
@@ -49,16 +50,27 @@ def complaints(params: WeightedParams, data: DataInfo) -> Iterator[str]:
             f"Got {len(given)}. Give one weight per class, or set class_weights: balanced."
         )
     if given == "balanced":
-        empty = [name for name, count in zip(data.classes, data.train_counts, strict=False) if count == 0]
+        counted = list(zip(data.classes, data.train_counts, strict=False))
+        empty = [name for name, count in counted if count == 0]
         if empty:
             yield (
                 f"class_weights: balanced needs training images of all classes. "
                 f"Got none of {', '.join(empty)}. Give a list of weights, or set class_weights: null."
             )
+        every = data.train_images if data.task == "multilabel" else 0
+        full = [name for name, count in counted if count and count == every]
+        if full:
+            yield (
+                f"class_weights: balanced needs training images without each class, too. "
+                f"Got none without {', '.join(full)}. Give a list of weights, or set class_weights: null."
+            )
 
 
 def weights_of(params: WeightedParams, data: DataInfo) -> Tensor | None:
-    """One weight per class; balanced ones are 1 in the mean over the training images."""
+    """One weight per class; balanced ones are 1 in the mean over the training images.
+
+    In ``multilabel`` tasks, balanced ones are how many images lack the class for each that shows it.
+    """
     import torch
 
     for complaint in complaints(params, data):
@@ -67,11 +79,13 @@ def weights_of(params: WeightedParams, data: DataInfo) -> Tensor | None:
         return None
     if isinstance(params.class_weights, tuple):
         return torch.tensor(params.class_weights)
-    if not data.train_counts:
+    if not data.train_counts or (data.task == "multilabel" and not data.train_images):
         raise DataError(
             "class_weights: balanced needs the data to be packed, for it counts the training images."
         )
     counts = torch.tensor(data.train_counts, dtype=torch.float64)
+    if data.task == "multilabel":
+        return ((data.train_images - counts) / counts).float()
     return (counts.sum() / (len(counts) * counts)).float()
 
 
@@ -79,9 +93,10 @@ def weights_of(params: WeightedParams, data: DataInfo) -> Tensor | None:
 
 
 def build_bce(params: BceParams, data: DataInfo) -> nn.Module:
-    from histoflow_plugins._loss_modules import BinaryCrossEntropy
+    from histoflow_plugins._loss_modules import BinaryCrossEntropy, ManyBinaryCrossEntropies
 
-    return BinaryCrossEntropy(weights_of(params, data))
+    module = ManyBinaryCrossEntropies if data.task == "multilabel" else BinaryCrossEntropy
+    return module(weights_of(params, data))
 
 
 def build_cross_entropy(params: CrossEntropyParams, data: DataInfo) -> nn.Module:
@@ -100,17 +115,20 @@ def build_focal(params: FocalParams, data: DataInfo) -> nn.Module:
 # ── Links ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def one_output(params: BceParams, data: DataInfo) -> int:
-    return 1
+def output_per_question(params: BceParams, data: DataInfo) -> int:
+    """Which of two classes an image belongs to is one question; which of several it shows, one for each."""
+    return len(data.classes) if data.task == "multilabel" else 1
 
 
 def output_per_class(params: WeightedParams, data: DataInfo) -> int:
     return len(data.classes)
 
 
-def sigmoid_pair(params: BceParams, outputs: Tensor) -> Tensor:
+def sigmoid(params: BceParams, outputs: Tensor) -> Tensor:
     import torch
 
+    if outputs.shape[1] > 1:
+        return outputs.float().sigmoid()
     # sigmoid(-x) rather than 1 - sigmoid(x), which rounds small probabilities away.
     return torch.cat([-outputs, outputs], dim=1).float().sigmoid()
 
@@ -121,12 +139,12 @@ def softmax(params: WeightedParams, outputs: Tensor) -> Tensor:
 
 BCE = Loss(
     name="bce",
-    summary="Binary cross-entropy on one output",
+    summary="Binary cross-entropy: on one output, or on one per class where images have several labels",
     params=BceParams,
     build=build_bce,
-    outputs=one_output,
-    probabilities=sigmoid_pair,
-    tasks=frozenset(("binary",)),
+    outputs=output_per_question,
+    probabilities=sigmoid,
+    tasks=frozenset(("binary", "multilabel")),
     check=complaints,
 )
 

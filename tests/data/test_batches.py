@@ -45,7 +45,7 @@ def packed(folder: Path, shards: int = 1, weights: Sequence[float] = (9.0, *[1.0
         split={"val": 0.1, "test": 0.1, "seed": 0},
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("histoflow.data.packing.SHARD_BYTES", -(-54 // shards) * pixels[0].nbytes)
+        patch.setattr("histoflow.data.laying.SHARD_BYTES", -(-54 // shards) * pixels[0].nbytes)
         return PackedStore(pack(recipe, Facts(), lambda: made, (), folder))
 
 
@@ -144,6 +144,18 @@ def test_a_share_is_of_each_class_alike_and_the_same_every_time() -> None:
     assert np.array_equal(chosen, stratified_share(labels, 0.2, seed=1))
     assert not np.array_equal(chosen, stratified_share(labels, 0.2, seed=2))
     assert np.array_equal(stratified_share(labels, 1, seed=1), np.arange(len(labels)))
+
+
+def test_a_share_of_images_with_several_labels_keeps_how_common_each_is() -> None:
+    chance = np.random.default_rng(0)
+    labels = (chance.random((2000, 4)) < (0.5, 0.2, 0.02, 0)).astype(np.uint8)
+    labels[7] = (0, 0, 0, 1)
+    chosen = stratified_share(labels, 0.25, seed=1)
+    assert len(chosen) == len(np.unique(chosen)) == pytest.approx(500, abs=1)
+    assert np.allclose(labels[chosen].sum(axis=0)[:3], labels.sum(axis=0)[:3] / 4, atol=4)
+    assert 7 in chosen
+    assert np.array_equal(chosen, stratified_share(labels, 0.25, seed=1))
+    assert not np.array_equal(chosen, stratified_share(labels, 0.25, seed=2))
 
 
 def test_no_class_is_lost_to_a_small_share() -> None:

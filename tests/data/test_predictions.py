@@ -36,6 +36,15 @@ def test_rows_are_written_in_groups_and_in_order(tmp_path: Path, monkeypatch: py
     assert file.schema_arrow.metadata[b"histoflow.run"] == b"r"
 
 
+def test_of_several_labels_all_likely_ones_are_named(tmp_path: Path) -> None:
+    with table_at(tmp_path / "table.parquet", ("edema", "mass"), {}, several=True) as table:
+        table.add(["a", "b", "c"], [None, None, "it is empty"], np.array([[0.75, 0.875], [0.25, 0.5]]))
+    found = pq.read_table(tmp_path / "table.parquet").to_pylist()
+    assert [row["predicted"] for row in found] == ["edema;mass", "", None]
+    assert [row["confidence"] for row in found] == [0.75, 0.5, None]
+    assert [row["p_mass"] for row in found] == [0.875, 0.5, None]
+
+
 def test_a_table_that_is_not_finished_leaves_nothing_and_the_former_one_whole(tmp_path: Path) -> None:
     out = tmp_path / "table.parquet"
     out.write_text("the former one")

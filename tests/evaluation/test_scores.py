@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from histoflow import DataError, Metric, Params, PluginError, Score
-from histoflow.evaluation import confusion_matrix, from_json, roc_curve, roc_curves, score_all, to_json
+from histoflow.evaluation import (
+    class_counts,
+    confusion_matrix,
+    from_json,
+    roc_curve,
+    roc_curves,
+    score_all,
+    to_json,
+)
 
 """A busy machine is no failure."""
 
@@ -137,6 +145,25 @@ def test_roc_curve_is_that_of_scikit_learn(images):
     assert curve.area == pytest.approx(reference.roc_auc_score(positive, scores / 7), abs=1e-12)
     corners = set(zip(curve.false_positive_rate, curve.true_positive_rate, strict=True))
     assert {(0.0, 0.0), (1.0, 1.0)} <= corners <= set(zip(x, y, strict=True))
+
+
+def test_of_several_labels_each_column_has_its_curve_and_count():
+    labels, scores = np.array([[1, 0], [1, 1], [0, 0]]), np.array([[0.9, 0.2], [0.8, 0.3], [0.1, 0.9]])
+    curves = roc_curves(labels, scores)
+    assert [curve.area for curve in curves] == [1.0, 0.5]
+    assert class_counts(labels, 2) == [2, 1]
+
+
+def test_several_labels_are_handed_on_and_their_probabilities_need_not_sum_to_one():
+    def score(params, probabilities, labels):
+        assert labels.dtype == np.int64
+        return Score(value=float((labels * probabilities).sum()))
+
+    probe = {"probe": (Metric(name="probe", summary="", params=Params, score=score), Params())}
+    labels = np.array([[1, 1], [0, 0]], np.uint8)
+    assert score_all(probe, [[0.9, 0.8], [0.1, 0.1]], labels)["probe"].value == pytest.approx(1.7)
+    with pytest.raises(DataError, match=r"must be 0 or 1 for each class.*image 1: \[0, 2\]"):
+        score_all(probe, [[0.9, 0.8], [0.1, 0.1]], [[1, 1], [0, 2]])
 
 
 def test_a_class_without_images_has_no_curve():

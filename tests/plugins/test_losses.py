@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional
 
@@ -27,6 +28,15 @@ TWO = DataInfo(task="binary", classes=("no", "yes"), channels=3, size=(8, 8), tr
 THREE = DataInfo(
     task="multiclass", classes=("a", "b", "c"), channels=3, size=(8, 8), train_counts=(50, 30, 20)
 )
+SEVERAL = DataInfo(
+    task="multilabel",
+    classes=("a", "b", "c"),
+    channels=3,
+    size=(8, 8),
+    train_counts=(50, 20, 10),
+    train_images=100,
+)
+LABELS_OF_SEVERAL = torch.tensor([[1, 1, 0], [0, 0, 0], [1, 0, 1], [0, 1, 1]], dtype=torch.uint8)
 LABELS_OF_TWO = torch.tensor([0, 1, 1, 0])
 LABELS_OF_THREE = torch.tensor([0, 1, 2, 1])
 
@@ -68,9 +78,37 @@ def test_bce_gives_the_probability_of_both_classes() -> None:
     torch.testing.assert_close(probabilities, expected, rtol=1e-5, atol=0)
 
 
-def test_bce_is_for_two_classes_and_one_output() -> None:
-    assert BCE.tasks == {"binary"}
+def test_bce_asks_one_question_of_two_classes_and_one_for_each_of_several_labels() -> None:
+    assert BCE.tasks == {"binary", "multilabel"}
     assert BCE.outputs(BceParams(), TWO) == 1
+    assert BCE.outputs(BceParams(), SEVERAL) == 3
+
+
+def test_bce_of_several_labels_is_the_mean_over_the_classes(outputs: torch.Tensor) -> None:
+    losses = BCE.build(BceParams(), SEVERAL)(outputs, LABELS_OF_SEVERAL)
+    p = BCE.probabilities(BceParams(), outputs)
+    torch.testing.assert_close(p, outputs.sigmoid())
+    of_class = [log_loss(LABELS_OF_SEVERAL[:, place], p[:, place].double()) for place in range(3)]
+    assert losses.mean().item() == pytest.approx(np.mean(of_class), rel=1e-5)
+
+
+def test_balanced_weights_of_several_labels_give_those_that_show_a_class_the_sum_of_the_others() -> None:
+    weighted = BCE.build(BceParams(class_weights="balanced"), SEVERAL)
+    outputs, one, none = torch.zeros(1, 3), torch.eye(3, dtype=torch.uint8), torch.zeros(1, 3)
+    plain = weighted(outputs, none)
+    shown = [3 * (weighted(outputs, one[[place]]) - plain) / math.log(2) + 1 for place in range(3)]
+    assert [round(float(weight), 4) for weight in shown] == [1.0, 4.0, 9.0]
+
+
+def test_a_class_that_all_images_show_cannot_be_balanced() -> None:
+    balanced = BceParams(class_weights="balanced")
+    everywhere = DataInfo(**{**vars(SEVERAL), "train_counts": (100, 20, 0)})
+    assert [complaint.split(". ")[1] for complaint in BCE.check(balanced, everywhere)] == [
+        "Got none of c",
+        "Got none without a",
+    ]
+    with pytest.raises(DataError, match="packed"):
+        BCE.build(balanced, DataInfo(**{**vars(SEVERAL), "train_counts": (), "train_images": 0}))
 
 
 def test_cross_entropy_is_that_of_torch(outputs: torch.Tensor) -> None:

@@ -7,17 +7,20 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from histoflow import Params, Score
+from histoflow.testing import check_component
 from histoflow_plugins import metrics
 from histoflow_plugins.metrics import AverageParams
 
 """A busy machine is no failure."""
 
 CLOSE = partial(pytest.approx, rel=1e-12, abs=1e-12)
+OF_ONE_LABEL = [metric for metric in metrics.METRICS if "multiclass" in metric.tasks]
+OF_SEVERAL = [metric for metric in metrics.METRICS if "multilabel" in metric.tasks]
 MACRO, WEIGHTED = AverageParams(average="macro"), AverageParams(average="weighted")
 
 
@@ -178,13 +181,104 @@ def test_a_split_without_images_has_no_figures(metric):
     assert score == Score(value=None, per_class=(None, None, None), undefined="there are no images")
 
 
-@pytest.mark.parametrize("metric", metrics.METRICS, ids=lambda metric: metric.name)
+@pytest.mark.parametrize("metric", OF_ONE_LABEL, ids=lambda metric: metric.name)
 def test_figures_are_plain_numbers_and_inputs_stay_as_they_are(metric):
     rng = np.random.default_rng(0)
     probabilities, labels = rng.dirichlet(np.ones(4), 50), rng.integers(0, 4, 50)
     probabilities.flags.writeable = labels.flags.writeable = False
     score = metric.score(metric.params(), probabilities, labels)
     assert {type(figure) for figure in (score.value, *score.per_class)} == {float}
+
+
+# ── Several labels an image ─────────────────────────────────────────────────────────────────────
+
+
+@st.composite
+def labelled(draw):
+    """Few images and coarse probabilities, so that classes shown by all images or none are common."""
+    count, width = draw(st.integers(1, 12)), draw(st.integers(2, 4))
+    cells = count * width
+    labels = draw(st.lists(st.integers(0, 1), min_size=cells, max_size=cells))
+    quarters = draw(st.lists(st.integers(0, 4), min_size=cells, max_size=cells))
+    shape = (count, width)
+    return np.array(quarters, np.float64).reshape(shape) / 4, np.array(labels, np.int64).reshape(shape)
+
+
+def by_class(function, probabilities, labels):
+    return [function(labels[:, index], probabilities[:, index]) for index in range(labels.shape[1])]
+
+
+@settings(max_examples=40)
+@given(labelled())
+def test_accuracy_of_several_labels_is_that_of_medmnist(split):
+    probabilities, labels = split
+    expected = by_class(reference.accuracy_score, probabilities > 0.5, labels)
+    score = metrics.accuracy(Params(), probabilities, labels)
+    assert (score.value, score.per_class) == (CLOSE(np.mean(expected)), CLOSE(tuple(expected)))
+    exact = metrics.exact_match(Params(), probabilities, labels).value
+    assert exact == CLOSE(reference.accuracy_score(labels, probabilities > 0.5))
+
+
+@pytest.mark.parametrize("params", [MACRO, WEIGHTED])
+@pytest.mark.parametrize("name", ["precision", "recall", "f1"])
+@settings(max_examples=40)
+@given(split=labelled())
+def test_averages_over_classes_of_several_labels(name, params, split):
+    """A class that no image shows or is given is left out, where scikit-learn would count it as 0."""
+    probabilities, labels = split
+    given_to = probabilities > 0.5
+    score = getattr(metrics, name)(params, probabilities, labels)
+    function = partial(getattr(reference, f"{name}_score"), zero_division=np.nan)
+    same_figures(score.per_class, function(labels, given_to, average=None))
+    seen = np.flatnonzero((given_to | (labels == 1)).any(axis=0))
+    if score.value is not None:
+        expected = (
+            getattr(reference, f"{name}_score")(
+                labels[:, seen], given_to[:, seen], average=params.average, zero_division=0
+            )
+            if len(seen) > 1
+            else score.per_class[seen[0]] or 0
+        )
+        assert score.value == CLOSE(expected)
+    assert (None in (score.value, *score.per_class)) == bool(score.undefined)
+
+
+@settings(max_examples=40)
+@given(labelled())
+@pytest.mark.filterwarnings("ignore")
+def test_auc_and_balanced_accuracy_of_several_labels(split):
+    probabilities, labels = split
+    areas = by_class(reference.roc_auc_score, probabilities, labels)
+    score = metrics.roc_auc(Params(), probabilities, labels)
+    same_figures(score.per_class, areas)
+    same_figures([score.value], [np.mean(areas)])
+    assert (score.value is None) == ("is undefined" in score.undefined)
+    balanced = metrics.balanced_accuracy(Params(), probabilities, labels)
+    told = by_class(reference.balanced_accuracy_score, probabilities > 0.5, labels)
+    told = [figure if area == area else np.nan for figure, area in zip(told, areas, strict=True)]
+    same_figures(balanced.per_class, told)
+    same_figures([balanced.value], [np.nanmean(told)])
+
+
+def test_two_classes_of_several_labels_are_averaged():
+    labels, probabilities = np.array([[1, 1], [0, 1]]), np.array([[0.9, 0.9], [0.9, 0.1]])
+    score = metrics.recall(AverageParams(), probabilities, labels)
+    assert (score.value, score.per_class) == (0.75, (1.0, 0.5))
+    score = metrics.roc_auc(Params(), probabilities, labels)
+    assert (score.value, score.per_class) == (None, (0.5, None))
+    assert score.undefined == "class 1 is shown by all images or none, so the average is undefined"
+
+
+def test_of_images_that_show_nothing_there_is_nothing_to_average():
+    labels = np.zeros((3, 2), np.int64)
+    score = metrics.recall(WEIGHTED, np.array([[0.9, 0.1]] * 3), labels)
+    assert score.value is None
+    assert score.undefined.startswith("no image shows any class")
+
+
+@pytest.mark.parametrize("metric", OF_SEVERAL, ids=lambda metric: metric.name)
+def test_metrics_of_several_labels_keep_the_contract(metric):
+    check_component(metric)
 
 
 def test_all_metrics_together_are_quick_enough_for_every_epoch():
@@ -197,7 +291,7 @@ def test_all_metrics_together_are_quick_enough_for_every_epoch():
 
 def _seconds_for_all(probabilities, labels):
     begin = time.perf_counter()
-    for metric in metrics.METRICS:
+    for metric in OF_ONE_LABEL:
         metric.score(metric.params(), probabilities, labels)
     return time.perf_counter() - begin
 

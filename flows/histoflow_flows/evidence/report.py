@@ -19,7 +19,7 @@ from histoflow_flows.evidence.wording import code, image, plain, table
 from histoflow_flows.evidence.work import Pieces
 
 if TYPE_CHECKING:
-    from histoflow.report.tables import FiguresTable, Outcome
+    from histoflow.report.tables import Answer, FiguresTable, Outcome
 
 RESULTS = "results"
 
@@ -77,7 +77,8 @@ def _doubts(found: Mapping[str, Any]) -> str:
 
 def _by_class(found: Mapping[str, Any]) -> str:
     """Two tables, as one would not fit beside the page's margin."""
-    return f"### By class\n\n{_figures(found['figures'])}\n\n{_outcomes(found['outcomes'])}"
+    told = _answers(found["answers"]) if found["answers"] else _outcomes(found["outcomes"])
+    return f"### By class\n\n{_figures(found['figures'])}\n\n{told}"
 
 
 def _figures(figures: FiguresTable) -> str:
@@ -96,6 +97,11 @@ def _outcomes(outcomes: Sequence[Outcome]) -> str:
     return table(
         ["class", "images", "right", "most often taken for"], rows, ("class", "most often taken for")
     )
+
+
+def _answers(answers: Sequence[Answer]) -> str:
+    rows = [[plain(a.name), a.images, a.share_found, a.given, a.share_right] for a in answers]
+    return table(["class", "images", "found", "predictions", "right"], rows)
 
 
 def _pictures(found: Mapping[str, Any]) -> list[str]:

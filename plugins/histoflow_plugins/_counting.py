@@ -1,0 +1,75 @@
+"""What metrics are computed from: counts of predictions and labels, and ranks of scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Probabilities = NDArray[np.float64]
+    Labels = NDArray[np.int64]
+
+Figures = tuple[float | None, ...]
+
+THRESHOLD = 0.5
+"""Above it an image is said to show a class, where it may show several."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """For each class, how many images are rightly given to it, are given to it, and belong to it."""
+
+    hits: Sequence[int]
+    predicted: Sequence[int]
+    actual: Sequence[int]
+    images: int
+    one_label: bool
+    """Whether each image belongs to one class, and to no other."""
+
+    @property
+    def seen(self) -> list[int]:
+        """The classes that occur among labels or predictions, over which scikit-learn averages."""
+        pairs = zip(self.predicted, self.actual, strict=True)
+        return [index for index, (predicted, actual) in enumerate(pairs) if predicted + actual]
+
+
+def count(probabilities: Probabilities, labels: Labels) -> Counts:
+    import numpy as np
+
+    if labels.ndim == 2:
+        return _of_several(probabilities, labels)
+    classes = probabilities.shape[1]
+    predictions = probabilities.argmax(axis=1)
+    hits = np.bincount(labels[predictions == labels], minlength=classes)
+    predicted = np.bincount(predictions, minlength=classes)
+    actual = np.bincount(labels, minlength=classes)
+    return Counts(hits.tolist(), predicted.tolist(), actual.tolist(), len(labels), one_label=True)
+
+
+def _of_several(probabilities: Probabilities, labels: Labels) -> Counts:
+    predictions, shown = probabilities > THRESHOLD, labels == 1
+    hits, predicted, actual = (
+        found.sum(axis=0).tolist() for found in (predictions & shown, predictions, shown)
+    )
+    return Counts(hits, predicted, actual, len(labels), one_label=False)
+
+
+def ratios(parts: Iterable[int], wholes: Iterable[int]) -> Figures:
+    return tuple(part / whole if whole else None for part, whole in zip(parts, wholes, strict=True))
+
+
+def area_under_roc(scores: Probabilities, positive: NDArray[np.bool_]) -> float | None:
+    """The Mann-Whitney statistic: each positive is placed among the sorted negatives."""
+    import numpy as np
+
+    inside, outside = np.sort(scores[positive]), np.sort(scores[~positive])
+    pairs = len(inside) * len(outside)
+    if not pairs:
+        return None
+    below = int(np.searchsorted(outside, inside, side="left").sum())
+    not_above = int(np.searchsorted(outside, inside, side="right").sum())
+    return (below + not_above) / (2 * pairs)
