@@ -214,11 +214,11 @@ def _sound(findings: Sequence[Finding]) -> str:
 
 
 def _message(found: Mapping[str, Any]) -> Group:
-    from histoflow.data.audit.tables import further_examples
+    from histoflow.data.audit.tables import further_examples, told
 
     examples = further_examples(found)
     named = [Text(f"such as {', '.join(examples)}", style="dim")] if examples else []
-    return Group(Text(found["message"]), *named)
+    return Group(Text(told(found)), *named)
 
 
 def _probes(findings: Sequence[Finding]) -> Table | None:

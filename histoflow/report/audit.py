@@ -14,6 +14,7 @@ from histoflow.data.audit.tables import (
     interval,
     probes_table,
     title,
+    told,
 )
 from histoflow.report.audit_figure import shift_chart
 from histoflow.report.pictures import Picture, picture
@@ -45,7 +46,7 @@ def _grave(findings: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         {
             "check": title(found),
             "severity": str(found.get("severity", "note")),
-            "message": str(found.get("message", "")),
+            "message": told(found),
             "examples": further_examples(found),
         }
         for found in gravest_first(findings)

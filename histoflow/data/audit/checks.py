@@ -74,7 +74,7 @@ def _dropping(
 def _left_out(answer: Answer) -> Finding:
     number = f"{len(answer.drop):,} {'image was' if len(answer.drop) == 1 else 'images were'}"
     message = f"{answer.finding.message} {number} left out for it."
-    return replace(answer.finding, message=message, severity="note")
+    return replace(answer.finding, message=message, advice="", severity="note")
 
 
 def _unreadable(images: Sequence[tuple[str, str]]) -> Answer:

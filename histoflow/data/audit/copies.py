@@ -57,8 +57,8 @@ def _within(found: Copies) -> Answer:
         check="duplicates",
         setting="duplicates",
         message=f"{count:,} images ({count / len(images):.2%}) have the same pixels as another of "
-        f"their split: {'; '.join(examples)}. Set audit.duplicates to drop to keep the first of each "
-        f"(leaves out {len(later):,}).",
+        f"their split: {'; '.join(examples)}.",
+        advice=f"Set audit.duplicates to drop to keep the first of each (leaves out {len(later):,}).",
         images=count,
         examples=examples,
         figures={"share": count / len(images), "later": len(later), "per_split": _per_split(found, images)},

@@ -125,8 +125,9 @@ def leak(check: str, into: SplitName, found: Leak, leaking: Places) -> Answer:
         check=check,
         setting=setting,
         message=f"{found.images:,} {have} {found.what} in {others}: {share:.2%} of {into}, whose scores will "
-        f"be too good. {'; '.join(found.examples)}. Name each image's patient or slide as its group and let "
-        f"histoflow deal the splits, or set audit.{setting} to drop (leaves out {found.elsewhere:,}).",
+        f"be too good. {'; '.join(found.examples)}.",
+        advice=f"Name each image's patient or slide as its group and let histoflow deal the splits, "
+        f"or set audit.{setting} to drop (leaves out {found.elsewhere:,}).",
         images=found.images,
         examples=found.examples,
         figures={"share": share, "elsewhere": found.elsewhere},
@@ -157,7 +158,8 @@ def conflicts(copies: Copies, check: str, what: str) -> Answer:
         check=check,
         setting="label_conflicts",
         message=f"{count:,} images ({count / len(labels):.2%}) have {what} under another label, so one of "
-        f"the two is wrong: {'; '.join(examples)}. Correct the labels, or set audit.label_conflicts to drop "
+        f"the two is wrong: {'; '.join(examples)}.",
+        advice="Correct the labels, or set audit.label_conflicts to drop "
         f"(leaves out {len(drop):,} of train).",
         images=count,
         examples=examples,

@@ -15,6 +15,8 @@ class Finding:
     check: str
     """Which question was asked, such as ``near_duplicates``."""
     message: str
+    advice: str = ""
+    """What to do about it; empty where there is nothing, or it has been done."""
     severity: Severity = "warning"
     """``ok``: asked and nothing found; ``note``: worth knowing; ``refused``: training must not begin."""
     setting: str = ""

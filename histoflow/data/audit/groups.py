@@ -52,8 +52,9 @@ def _across(
         check=check,
         setting=setting,
         message=f"{spread.sum():,} {stand} in {into} and in {others}, such as {', '.join(examples)}: "
-        f"{images / here.sum():.2%} of {into}, whose scores may be too good. Let histoflow deal the splits "
-        f"by group, or set audit.{setting} to drop (leaves out {len(leaking):,} of {others}).",
+        f"{images / here.sum():.2%} of {into}, whose scores may be too good.",
+        advice=f"Let histoflow deal the splits by group, or set audit.{setting} to drop "
+        f"(leaves out {len(leaking):,} of {others}).",
         images=images,
         examples=examples,
         figures={"groups": int(spread.sum()), "share": images / int(here.sum()), "elsewhere": len(leaking)},

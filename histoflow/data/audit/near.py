@@ -98,8 +98,8 @@ def _within(found: Copies) -> Answer:
         check="near_duplicates",
         setting="near_duplicates",
         message=f"{count:,} images ({share:.2%}) are nearly the same as another of their split, perhaps "
-        f"rotated, flipped or recompressed: {'; '.join(examples[:3])}. Set audit.near_duplicates to drop to "
-        f"keep the first of each (leaves out {len(drop):,}).{passed_over}",
+        f"rotated, flipped or recompressed: {'; '.join(examples[:3])}.{passed_over}",
+        advice=f"Set audit.near_duplicates to drop to keep the first of each (leaves out {len(drop):,}).",
         images=count,
         examples=tuple(examples[:3]),
         figures={"share": share, "later": len(drop), "plain": found.plain},

@@ -70,8 +70,8 @@ def _answer(examined: Examined, check: str, what: str, found: Mask, more: str = 
     finding = Finding(
         check=check,
         setting=check,
-        message=f"{len(places):,} {is_} {what} ({found.mean():.2%}), such as {', '.join(examples)}.{more} "
-        f"Set audit.{check} to drop to leave them out.",
+        message=f"{len(places):,} {is_} {what} ({found.mean():.2%}), such as {', '.join(examples)}.{more}",
+        advice=f"Set audit.{check} to drop to leave them out.",
         images=len(places),
         examples=examples,
         figures={"share": float(found.mean())},

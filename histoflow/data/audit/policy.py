@@ -31,7 +31,7 @@ def refuse(findings: Iterable[Finding], policies: Mapping[str, str], folder: Pat
 
 def _message(refused: Sequence[Finding], folder: Path) -> str:
     things = "one thing that was" if len(refused) == 1 else f"{len(refused)} things that were"
-    lines = [f"  {found.setting}: {found.message}" for found in refused]
+    lines = [f"  {found.setting}: {found.message} {found.advice}".rstrip() for found in refused]
     settings = list(dict.fromkeys(found.setting for found in refused))
     return "\n".join(
         [

@@ -17,6 +17,11 @@ def title(found: Mapping[str, Any]) -> str:
     return f"{name}, {' and '.join(splits)}" if splits else name
 
 
+def told(found: Mapping[str, Any]) -> str:
+    """What was found, and what to do about it."""
+    return f"{found.get('message', '')} {found.get('advice', '')}".strip()
+
+
 def further_examples(found: Mapping[str, Any]) -> list[str]:
     """Those that its message does not name."""
     message = str(found.get("message", ""))

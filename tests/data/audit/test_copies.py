@@ -27,7 +27,7 @@ def test_copies_in_other_splits_are_leaks_and_no_duplicates():
     assert (into_test.drop, into_test.finding.setting) == ((0, 1), "leaks_into_test")
     assert into_test.finding.images == 2
     assert into_test.finding.examples == ("3.png (test) = 0.png (train)", "4.png (test) = 1.png (val)")
-    assert "Name each image's patient or slide as its group" in into_test.finding.message
+    assert "Name each image's patient or slide as its group" in into_test.finding.advice
     assert (into_val.drop, into_val.finding.setting) == ((2,), "leaks_into_val")
 
 
