@@ -19,7 +19,7 @@ from histoflow.data.audit.tables import (
 from histoflow.report.audit_figure import shift_chart
 from histoflow.report.pictures import Picture, picture
 
-_SHOWN = 50
+_SHOWN = 12
 
 
 def audit_content(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -134,6 +134,16 @@ def test_a_packing_killed_midway_goes_on_and_comes_to_the_same_bytes(
     assert leftovers(tmp_path) == []
 
 
+def test_two_processes_that_want_the_same_store_both_get_it_whole(
+    tmp_path: Path, expected: dict[str, bytes]
+) -> None:
+    command = [sys.executable, "-c", KILLED, TESTS, str(tmp_path), "1"]
+    both = [subprocess.Popen(command) for _ in range(2)]
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    (store,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    assert content(store) == expected
+
+
 @pytest.fixture
 def interrupted(tmp_path: Path) -> Path:
     def read(index: int) -> Any:
