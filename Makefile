@@ -24,7 +24,7 @@ demo: $(SETUP)  ## Train and evaluate on generated tissue, offline, in a few min
 	@$(BIN)/histoflow train demo
 
 test: $(SETUP)  ## Run the tests
-	@$(BIN)/pytest -n 2 --dist loadfile
+	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: $(SETUP)  ## Static checks: ruff, formatting, mypy, import-linter
 	@$(BIN)/ruff check .

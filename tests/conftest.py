@@ -22,8 +22,26 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell has what it starts in the background ignore Ctrl-C, for which some tests wait.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+LONG = (
+    "test_recovery.py",
+    "test_tune.py",
+    "test_cli.py",
+    "test_service.py",
+    "test_team.py",
+    "test_deployments.py",
+    "test_evidence.py",
+    "test_folds.py",
+    "test_postgres.py",
+)
+"""Files that take minutes, the longest first: begun last, one of them would be waited for by an idle processor."""
+
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 Typed = Callable[..., int]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
 
 
 @pytest.fixture(autouse=True)
