@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Task = Literal["binary", "multiclass", "multilabel"]
 SplitName = Literal["train", "val", "test"]
+Interval = tuple[float, float]
+"""The lower and the upper end."""
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 ONE_LABEL: frozenset[Task] = frozenset(("binary", "multiclass"))
 """The tasks in which each image belongs to one class, and its probabilities sum to one."""
@@ -138,6 +140,11 @@ class Score:
     per_class: tuple[float | None, ...] | None = None
     undefined: str = ""
     """The reason, where ``value`` or a class's figure is None."""
+    interval: Interval | None = None
+    """Around ``value``. A metric leaves this and what follows to histoflow, which fills them in."""
+    per_class_intervals: tuple[Interval | None, ...] | None = None
+    interval_note: str = ""
+    """Where a figure has no interval, why; and in how many resamples one was undefined."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +172,8 @@ class Results:
     """The number of each image's class; in ``multilabel`` tasks images × classes of 0 and 1."""
     probabilities: NDArray[np.float64]
     """Images × classes."""
+    intervals: Mapping[str, Any] = field(default_factory=dict)
+    """How the intervals of ``metrics`` came about, as in metrics.json; empty where there are none."""
 
 
 # ── The components ──────────────────────────────────────────────────────────────────────────────
@@ -337,6 +346,20 @@ class Metric(Component[P]):
     score: Callable[[P, NDArray[np.float64], NDArray[np.int64]], Score]
     tasks: frozenset[Task] = ONE_LABEL
     higher_is_better: bool = True
+    resampled: Callable[[P, NDArray[np.float64], NDArray[np.int64], NDArray[np.float32]], Any] | None = None
+    """The figures of many resamples at once, for intervals; without it ``score`` is called on fewer of them.
+
+    It is told what ``score`` is told, and resamples × images: how often each holds each image, from 0 up.
+    It returns an array of one figure for each resample, or resamples × (1 + classes) with the overall
+    figure first: what ``score`` would say of the images so often repeated, and NaN where that is None.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.resampled is not None and not callable(self.resampled):
+            raise PluginError(
+                f"The resampled of metric {self.name!r} must be a function, or None. Got {self.resampled!r}."
+            )
 
 
 @dataclass(frozen=True)

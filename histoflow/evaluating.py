@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from histoflow import files, progress
-from histoflow.components import Results
-from histoflow.data.store import PackedStore
+from histoflow import files, progress, seeds
+from histoflow.components import Results, Score
+from histoflow.data.store import PackedStore, SplitReader
 from histoflow.engine import checkpoint
 from histoflow.engine.device import choose_device, machine_of
 from histoflow.engine.modes import computing
 from histoflow.engine.predict import predict
 from histoflow.errors import CheckpointError, DataError, DeviceMemoryError, RunError
+from histoflow.evaluation import predictions
 from histoflow.evaluation import scores as scoring
+from histoflow.evaluation.intervals import with_intervals
+from histoflow.evaluation.predictions import Predictions
 from histoflow.experiment import Experiment
 from histoflow.planning import USUAL_BATCH, plan_for
 from histoflow.registry import Registry
@@ -28,32 +31,43 @@ def evaluate_run(
     experiment: Experiment, run: Run, reason: str, registry: Registry, device: str | None = None
 ) -> dict[str, Any]:
     """Test figures of the run's best checkpoint; the caller holds the run's lock."""
-    best = checkpoint.find(run.checkpoints, "best")
-    if best is None:
-        raise CheckpointError(
-            f"Run {run.id} has no checkpoint to evaluate. Train it first: histoflow train --resume {run.id}"
-        )
+    best = _best_of(run)
     store = store_of(run)
     workshop = workshop_of(experiment, run, store, registry, device)
     model = workshop.model(weights_follow=True)
     checkpoint.load_weights(best, model)
     store.verify(["test"])
     run.record_opening(reason, best.model_hash)
+    test = store.unseal_test()
+    begin = time.perf_counter()
     with computing(workshop.plan, workshop.device, deterministic=experiment.compute.deterministic):
-        probabilities, labels = _predict(workshop, model, store)
-    scores = scoring.score_all(workshop.metrics, probabilities, labels)
+        probabilities, labels = _predict(workshop, model, test)
+    speed = len(labels) / (time.perf_counter() - begin)
+    kept = Predictions(probabilities=probabilities, labels=labels, groups=test.groups, sources=test.sources)
+    scores, intervals = _scored(workshop, kept)
     data = {
         "split": "test",
         "images": len(labels),
         "epoch": best.epoch,
         "model": best.model_hash,
         **scoring.to_json(scores, store.manifest.classes),
+        "intervals": intervals,
     }
-    _save_predictions(run.folder / "predictions.npz", probabilities, labels)
+    predictions.save(run.folder, kept)
     files.write_json(run.folder / "metrics.json", data)
+    run.write_speed(speed, machine_of(workshop.device).name, best.model_hash)
     if run.read().state == "trained":
         run.update(state="evaluated")
     return data
+
+
+def _best_of(run: Run) -> checkpoint.Checkpoint:
+    best = checkpoint.find(run.checkpoints, "best")
+    if best is None:
+        raise CheckpointError(
+            f"Run {run.id} has no checkpoint to evaluate. Train it first: histoflow train --resume {run.id}"
+        )
+    return best
 
 
 def workshop_of(
@@ -88,9 +102,9 @@ def store_of(run: Run) -> PackedStore:
     return store
 
 
-def _predict(workshop: Workshop, model: torch.nn.Module, store: PackedStore) -> tuple[Any, Any]:
-    batches = workshop.eval_batches(store.unseal_test(), residence="host")  # each is looked at only once
-    with progress.track("Evaluating", total=store.manifest.splits["test"].images) as advance:
+def _predict(workshop: Workshop, model: torch.nn.Module, test: SplitReader) -> tuple[Any, Any]:
+    batches = workshop.eval_batches(test, residence="host")  # each is looked at only once
+    with progress.track("Evaluating", total=len(test)) as advance:
         try:
             outputs, labels = predict(model, progress.counted(batches, advance), workshop.plan.dtype)
         except torch.OutOfMemoryError as error:
@@ -101,9 +115,18 @@ def _predict(workshop: Workshop, model: torch.nn.Module, store: PackedStore) -> 
     return workshop.probabilities(outputs), labels.numpy()
 
 
-def _save_predictions(path: Path, probabilities: Any, labels: Any) -> None:
-    with files.atomic_file(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, probabilities=probabilities, labels=labels)
+def _scored(workshop: Workshop, kept: Predictions) -> tuple[dict[str, Score], dict[str, Any]]:
+    """Every metric's score with its intervals, and how these came about."""
+    metrics, seed = workshop.metrics, workshop.experiment.seed
+    scores = scoring.score_all(metrics, kept.probabilities, kept.labels)
+    return with_intervals(
+        metrics,
+        scores,
+        kept.probabilities,
+        kept.labels,
+        kept.groups,
+        seed=seeds.derive(seed, seeds.Stream.RESAMPLES),
+    )
 
 
 def results_of(run: Run) -> Results:
@@ -112,14 +135,14 @@ def results_of(run: Run) -> Results:
     if metrics is None:
         raise RunError(f"Run {run.id} has not been evaluated. Do that first: histoflow evaluate {run.id}")
     record = run.read()
-    with np.load(run.folder / "predictions.npz", allow_pickle=False) as predictions:
-        probabilities, labels = predictions["probabilities"], predictions["labels"]
+    kept = predictions.load(run.folder)
     return Results(
         folder=run.folder,
         run={**record.model_dump(mode="json"), "test_openings": run.openings()},
         data=store_of(run).manifest.model_dump(mode="json"),
         history=run.history(),
         metrics=scoring.from_json(metrics),
-        labels=labels,
-        probabilities=probabilities,
+        labels=kept.labels,
+        probabilities=kept.probabilities,
+        intervals=metrics.get("intervals", {}),
     )

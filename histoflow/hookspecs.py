@@ -157,7 +157,9 @@ def histoflow_losses() -> Iterable[Loss[Any]]:
 def histoflow_metrics() -> Iterable[Metric[Any]]:
     """Figures computed from a whole split's probabilities and labels.
 
-    They are for one label an image unless ``tasks`` says otherwise.
+    They are for one label an image unless ``tasks`` says otherwise. Test figures get an interval from
+    2,000 resamples of the split. A metric that computes them at once, from how often each holds each image,
+    says so by ``resampled``; of another, ``score`` is called on 200 of them.
 
     ::
 

@@ -5,6 +5,7 @@ experiment.yaml    the experiment again, to read and to run anew
 history.json       one entry per epoch
 checkpoints/       see histoflow.engine.checkpoint
 metrics.json       the test figures     predictions.npz  what they were computed from
+speed.json         how fast the test images were predicted, and on what
 openings.json      each time the sealed test split was opened, why, and for which model
 report.html
 """
@@ -100,6 +101,15 @@ class Run:
     def metrics(self) -> dict[str, Any] | None:
         found = self._read_optional("metrics.json", None)
         return None if found is None else dict(found)
+
+    def speed(self) -> dict[str, Any] | None:
+        found = self._read_optional("speed.json", None)
+        return None if found is None else dict(found)
+
+    def write_speed(self, images_per_second: float, device: str, model_hash: str) -> None:
+        """Apart from the test figures, which are the same each time that the same model is evaluated."""
+        speed = {"images_per_second": images_per_second, "device": device, "model": model_hash}
+        files.write_json(self.folder / "speed.json", speed)
 
     def openings(self) -> list[dict[str, str]]:
         return list(self._read_optional("openings.json", ()))

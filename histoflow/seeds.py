@@ -22,6 +22,7 @@ class Stream(IntEnum):
     AUGMENT = 2
     STEP = 3
     SHARE = 4
+    RESAMPLES = 5
 
 
 def derive(seed: int, *place: int) -> int:

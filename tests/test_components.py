@@ -47,6 +47,12 @@ def test_parameters_are_frozen_and_refuse_foreign_keys() -> None:
         One().width = 2  # type: ignore[misc]
 
 
+def test_a_metric_may_know_no_resamples_but_then_it_says_none() -> None:
+    assert metric().resampled is None
+    with pytest.raises(PluginError, match="resampled of metric 'one' must be a function, or None. Got 7"):
+        metric(resampled=7)
+
+
 def test_the_smallest_side_may_depend_on_the_parameters() -> None:
     def network(min_size: object) -> Architecture[Params]:
         return Architecture(name="n", summary="", params=Params, build=lambda *_: None, min_size=min_size)  # type: ignore[arg-type, return-value]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from rich.table import Table
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
 from histoflow import stages
@@ -113,7 +114,10 @@ def test_report_evidence_and_terminal_tell_of_each_class(run: Run) -> None:
     assert "hernia" in card.data
     metrics = run.metrics()
     assert metrics is not None
-    assert display.scores(metrics, "Test split").row_count == CLASSES + 1
+    overall, by_class, *_ = display.scores(metrics, "Test split").renderables
+    assert isinstance(overall, Table)
+    assert isinstance(by_class, Table)
+    assert (overall.row_count, by_class.row_count) == (len(metrics["scores"]), CLASSES)
 
 
 def test_a_learning_rate_is_found(run: Run, trained: Path, tmp_path: Path) -> None:

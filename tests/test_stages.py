@@ -26,6 +26,7 @@ from histoflow.errors import (
     ExperimentError,
     RunError,
 )
+from histoflow.evaluating import store_of
 from histoflow.experiment import Experiment, parse
 from histoflow.runs import Run
 from support import small_experiment
@@ -88,6 +89,48 @@ def test_the_figures_follow_from_the_predictions_that_are_kept() -> None:
         right = kept["probabilities"].argmax(axis=1) == kept["labels"]
     assert evaluated.metrics["scores"]["accuracy"]["value"] == pytest.approx(right.mean())
     assert evaluated.metrics["images"] == len(right)
+
+
+def test_test_figures_have_intervals_by_slide_from_the_experiments_seed() -> None:
+    run = trained(small_experiment(training={"epochs": 1, "batch_size": 32}))
+    metrics = dict(stages.evaluate(run).metrics)
+    test = store_of(run).unseal_test()
+    assert test.groups is not None
+    slides = len(set(test.groups))
+    assert metrics["intervals"] == {
+        "method": "percentile bootstrap",
+        "level": 0.95,
+        "draws": 2000,
+        "by": "group",
+        "units": slides,
+        "fewer_draws": {},
+    }
+    with np.load(run.folder / "predictions.npz", allow_pickle=False) as kept:
+        assert kept["groups"].tolist() == test.groups.tolist()
+        assert kept["sources"].tolist() == test.sources.tolist()
+        assert kept["labels"].tolist() == test.labels.tolist()
+    for score in metrics["scores"].values():
+        assert score["interval"] is None or score["interval"][0] <= score["value"] <= score["interval"][1]
+        assert score["interval"] or "no interval for overall" in score["interval_note"]
+    assert stages.evaluate(run).metrics == metrics, "and again the same"
+    assert f"bootstrap over {slides} groups, 2,000 draws" in stages.report(run)[0].read_text()
+
+
+def test_a_run_evaluated_before_there_were_intervals_is_still_reported() -> None:
+    run = trained(small_experiment(training={"epochs": 1, "batch_size": 32}))
+    metrics = json.loads(json.dumps(stages.evaluate(run).metrics))
+    del metrics["intervals"]
+    metrics["scores"] = {
+        name: {key: score[key] for key in ("value", "per_class", "undefined")}
+        for name, score in metrics["scores"].items()
+    }
+    (run.folder / "metrics.json").write_text(json.dumps(metrics))
+    with np.load(run.folder / "predictions.npz") as kept:
+        probabilities, labels = kept["probabilities"], kept["labels"]
+    np.savez(run.folder / "predictions.npz", probabilities=probabilities, labels=labels)
+    (report,) = stages.report(run)
+    assert f"{metrics['scores']['accuracy']['value']:.3f}" in report.read_text()
+    assert "bootstrap" not in report.read_text()
 
 
 def test_training_is_the_same_every_time() -> None:

@@ -710,6 +710,33 @@ def test_breaches_of_metrics(broken: Metric[Params], words: str) -> None:
     refuses(broken, words)
 
 
+def _right(probabilities: Any, labels: Any) -> Any:
+    return probabilities.argmax(axis=1) == labels
+
+
+def _resampled_in_place(params: Params, probabilities: Any, labels: Any, weights: Any) -> Any:
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights @ _right(probabilities, labels)
+
+
+def test_a_metric_of_many_resamples_at_once_passes() -> None:
+    check_component(metric(_accuracy, resampled=lambda _, p, y, w: w @ _right(p, y) / w.sum(axis=1)))
+
+
+@pytest.mark.parametrize(
+    ("resampled", "words"),
+    [
+        (lambda _, p, y, w: np.full(len(w), _right(p, y).mean()), "resampled must say what score says"),
+        (lambda _, p, y, w: _right(p, y).mean(), r"must return 4 figures for 4 resamples.*Got shape \(\)"),
+        (lambda _, p, y, w: np.tile(_right(p, y).mean(), (len(w), 3)), "figures of classes, which its score"),
+        (_resampled_in_place, "resampled changes the arrays"),
+        (lambda _, p, y, w: w[:, 60], "resampled raised IndexError"),
+    ],
+)
+def test_breaches_of_metrics_of_many_resamples(resampled: Any, words: str) -> None:
+    refuses(metric(_accuracy, resampled=resampled), words)
+
+
 # ── Optimizers ──────────────────────────────────────────────────────────────────────────────────
 
 

@@ -22,6 +22,7 @@ from histoflow.stages import experiment_of
 from histoflow.tuning.settings import is_tuning, load_tuning
 from histoflow_flows import (
     cli_audit,
+    cli_compare,
     cli_data,
     cli_find,
     cli_predict,
@@ -191,9 +192,6 @@ def _show_result(run: Run) -> None:
     times = "once" if opened == 1 else f"{opened} times"
     title = f"Test figures of {run.id}: {metrics['images']} images, epoch {metrics['epoch']}, opened {times}"
     display.out.print(display.scores(metrics, title))
-    for name, score in metrics["scores"].items():
-        if score["undefined"]:
-            display.out.print(f"{name}: {score['undefined']}", markup=False)
     report = run.folder / "report.html"
     if report.is_file():
         display.out.print(f"Report: {report}", soft_wrap=True, markup=False, highlight=False)
@@ -400,6 +398,7 @@ def show_home() -> None:
 
 cli_data.register(app)
 cli_audit.register(app)
+cli_compare.register(app)
 cli_find.register(app)
 cli_predict.register(app)
 cli_reap.register(app)

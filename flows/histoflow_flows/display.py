@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -22,7 +22,7 @@ from rich.progress import (
 from rich.table import Column, Table
 from rich.text import Text
 
-from histoflow.components import Params
+from histoflow.components import Params, Score
 from histoflow.crossvalidation import CrossValidation, FoldsRecord
 from histoflow.errors import HistoflowError
 from histoflow.fold_results import summarise
@@ -154,17 +154,38 @@ def figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def scores(metrics: Mapping[str, Any], title: str) -> Table:
-    """The content of metrics.json: one row per class and one for all, one column per metric."""
+def scores(metrics: Mapping[str, Any], title: str) -> Group:
+    """The content of metrics.json: the overall figures with their intervals, then those of each class."""
+    from histoflow.evaluation.scores import from_json
+    from histoflow.report.wording import how_intervals_came, notes
+
+    found = from_json(metrics)
+    told = how_intervals_came(metrics.get("intervals", {}))
+    said = [f"{names}: {note}" for names, note in notes(found)]
+    tables = [_overall(found, title), _by_class(found, metrics["classes"])]
+    shown = [table for table in tables if len(table.columns) > 1]
+    return Group(*shown, *(Text(line) for line in (told, *said) if line))
+
+
+def _overall(found: Mapping[str, Score], title: str) -> Table:
+    from histoflow.report.wording import with_interval
+
     drawn = Table(title=title, title_justify="left", title_style="bold")
+    drawn.add_column("metric", overflow="fold")
+    drawn.add_column("overall", no_wrap=True)
+    for name, score in found.items():
+        drawn.add_row(name.replace("_", " "), with_interval(score.value, score.interval))
+    return drawn
+
+
+def _by_class(found: Mapping[str, Score], classes: Sequence[str]) -> Table:
+    drawn = Table()
     drawn.add_column("class", no_wrap=True)
-    for name in metrics["scores"]:
+    told = {name: score.per_class for name, score in found.items() if score.per_class}
+    for name in told:
         drawn.add_column(name.replace("_", " "), justify="right", overflow="fold")
-    for index, class_name in enumerate(metrics["classes"]):
-        row = [score["per_class"] and score["per_class"][index] for score in metrics["scores"].values()]
-        drawn.add_row(escape(class_name), *(figure(value) for value in row))
-    drawn.add_section()
-    drawn.add_row("overall", *(figure(score["value"]) for score in metrics["scores"].values()), style="bold")
+    for index, class_name in enumerate(classes):
+        drawn.add_row(escape(class_name), *(figure(figures[index]) for figures in told.values()))
     return drawn
 
 

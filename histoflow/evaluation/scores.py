@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from histoflow.components import Metric, Params, Score
+from histoflow.components import Interval, Metric, Params, Score
 from histoflow.errors import DataError, PluginError
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def to_json(scores: Mapping[str, Score], classes: Sequence[str]) -> dict[str, An
 
 
 def from_json(data: Mapping[str, Any]) -> dict[str, Score]:
-    """The scores that ``to_json`` wrote."""
+    """The scores that ``to_json`` wrote, perhaps before there were intervals."""
     try:
         return {name: _record(plain) for name, plain in data["scores"].items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -145,7 +145,15 @@ def from_json(data: Mapping[str, Any]) -> dict[str, Score]:
 
 def _plain(score: Score) -> dict[str, Any]:
     per_class = None if score.per_class is None else [_number(figure) for figure in score.per_class]
-    return {"value": _number(score.value), "per_class": per_class, "undefined": score.undefined}
+    intervals = score.per_class_intervals
+    return {
+        "value": _number(score.value),
+        "per_class": per_class,
+        "undefined": score.undefined,
+        "interval": _ends(score.interval),
+        "per_class_intervals": None if intervals is None else [_ends(interval) for interval in intervals],
+        "interval_note": score.interval_note,
+    }
 
 
 def _record(plain: Mapping[str, Any]) -> Score:
@@ -154,7 +162,25 @@ def _record(plain: Mapping[str, Any]) -> Score:
         value=_number(plain["value"]),
         per_class=None if per_class is None else tuple(_number(figure) for figure in per_class),
         undefined=str(plain["undefined"]),
+        interval=_interval(plain.get("interval")),
+        per_class_intervals=_intervals(plain.get("per_class_intervals")),
+        interval_note=str(plain.get("interval_note", "")),
     )
+
+
+def _intervals(plain: Sequence[Sequence[float] | None] | None) -> tuple[Interval | None, ...] | None:
+    return None if plain is None else tuple(_interval(ends) for ends in plain)
+
+
+def _interval(ends: Sequence[float] | None) -> Interval | None:
+    if ends is None:
+        return None
+    low, high = ends
+    return float(low), float(high)
+
+
+def _ends(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else [float(end) for end in interval]
 
 
 def _number(figure: float | None) -> float | None:

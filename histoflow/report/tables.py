@@ -25,6 +25,8 @@ class FiguresRow:
     """The class's index, which metrics use when they speak of it."""
     images: Sequence[str]
     figures: Sequence[str]
+    intervals: Sequence[str]
+    """Of each figure; empty where it has none."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class FiguresTable:
     classes: Sequence[FiguresRow]
     notes: Sequence[tuple[str, str]]
     """A metric, or several, and what a reader must know of its figures."""
+    intervals: str
+    """How they came about; empty where there are none."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +81,13 @@ def figures_table(results: Results) -> FiguresTable:
         overall=FiguresRow(
             name="overall",
             number="",
-            images=[f"{images_of(results.data['splits'][split]):,}" for split in counts],
+            images=(),
             figures=[wording.figure(score.value) for score in scores],
+            intervals=[wording.interval(score.interval) for score in scores],
         ),
         classes=[_class_row(index, name, counts, scores) for index, name in enumerate(class_names(results))],
-        notes=[*_told_by_one_class(results), *_undefined(results)],
+        notes=[*_told_by_one_class(results), *wording.notes(results.metrics)],
+        intervals=wording.how_intervals_came(results.intervals),
     )
 
 
@@ -110,10 +116,6 @@ def _told_by_one_class(results: Results) -> list[tuple[str, str]]:
     return [(", ".join(told), f"the overall figure is that of {class_names(results)[1]}")] if told else []
 
 
-def _undefined(results: Results) -> list[tuple[str, str]]:
-    return [(title(name), score.undefined) for name, score in results.metrics.items() if score.undefined]
-
-
 def _split_counts(data: Mapping[str, Any]) -> dict[str, Sequence[int]]:
     splits = data.get("splits", {})
     return {name: splits[name]["counts"] for name in SPLITS if "counts" in splits.get(name, {})}
@@ -134,6 +136,10 @@ def _class_row(
             f"{numbers[index]:,}" if index < len(numbers) else wording.NONE for numbers in counts.values()
         ],
         figures=[wording.figure(score.per_class[index] if score.per_class else None) for score in scores],
+        intervals=[
+            wording.interval(score.per_class_intervals[index] if score.per_class_intervals else None)
+            for score in scores
+        ],
     )
 
 

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from histoflow.components import Interval, Score
+from histoflow.evaluation.intervals import ROUGH_BELOW
+
 NONE = "–"
 NOT_A_STANDARD_ERROR = (
     "The standard deviation tells how much a figure changes from fold to fold. The folds share most of their "
@@ -18,6 +21,47 @@ def figure(value: float | None) -> str:
     if value is None:
         return NONE
     return f"{value:.3f}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def interval(ends: Interval | None) -> str:
+    """'0.941 to 0.964', or nothing."""
+    return f"{figure(ends[0])} to {figure(ends[1])}" if ends else ""
+
+
+def with_interval(value: float | None, ends: Interval | None) -> str:
+    """'0.953 (0.941 to 0.964)'."""
+    return f"{figure(value)} ({interval(ends)})" if ends else figure(value)
+
+
+def how_intervals_came(told: Mapping[str, Any]) -> str:
+    """What stands under a table of figures; ``told`` is of metrics.json, and empty where there are none."""
+    if not told:
+        return ""
+    drawn, units = told["by"], told["units"]
+    if units < 2:
+        return f"There are no intervals, as all test images are of one {drawn}."
+    parts = [
+        f"{told['level']:.0%} intervals: bootstrap over {units:,} {drawn}s, {told['draws']:,} draws.",
+        *(f"Of {_spoken(name)}: {draws:,} draws." for name, draws in told["fewer_draws"].items()),
+    ]
+    if units < ROUGH_BELOW:
+        parts.append(f"Of fewer than {ROUGH_BELOW} {drawn}s, intervals are rough, and often too narrow.")
+    if drawn == "image":
+        parts.append("The data name no groups: if images share patients or slides, they are too narrow.")
+    return " ".join(parts)
+
+
+def notes(scores: Mapping[str, Score]) -> list[tuple[str, str]]:
+    """Metrics, and what a reader must know of their figures; what holds of several is said once."""
+    said: dict[str, list[str]] = {}
+    for name, score in scores.items():
+        for note in filter(None, (score.undefined, score.interval_note)):
+            said.setdefault(note, []).append(_spoken(name))
+    return [(", ".join(names), note) for note, names in said.items()]
+
+
+def _spoken(metric: str) -> str:
+    return metric.replace("_", " ")
 
 
 def count(number: int, one: str, many: str) -> str:

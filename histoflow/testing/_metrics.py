@@ -46,6 +46,7 @@ def _check_on(metric: Metric[Any], params: Any, data: DataInfo) -> None:
     kept = labels != 0 if labels.ndim == 1 else labels[:, 0] == 0
     _score(metric, params, probabilities[kept], labels[kept])  # a class without images
     _score(metric, params, probabilities[:1], labels[:1])
+    _check_resampled(metric, params, probabilities, labels)
 
 
 def _score(
@@ -115,4 +116,49 @@ def _check_direction(
         metric,
         f"says higher_is_better={metric.higher_is_better}, and gives {perfect:g} where all is right, "
         f"{score.value:g} where all is guessed.",
+    )
+
+
+def _check_resampled(
+    metric: Metric[Any], params: Any, probabilities: NDArray[np.float64], labels: NDArray[np.int64]
+) -> None:
+    """Resamples of all images once, of none of class 0, of one image, and of some images several times."""
+    if metric.resampled is None:
+        return
+    of_first = labels == 0 if labels.ndim == 1 else labels[:, 0] == 1
+    often = np.random.default_rng(2).integers(0, 4, IMAGES)
+    weights = np.stack([np.ones(IMAGES), ~of_first, np.arange(IMAGES) == 0, often]).astype(np.float32)
+    figures = _figures_of(metric, params, (probabilities, labels, weights))
+    for row, drawn in zip(figures, weights.astype(np.int64), strict=True):
+        images = np.repeat(np.arange(IMAGES), drawn)
+        score = _score(metric, params, probabilities[images], labels[images])
+        _check_same(metric, row, score, f"{drawn.sum()} images drawn from {IMAGES}")
+
+
+def _figures_of(metric: Metric[Any], params: Any, arrays: tuple[NDArray[Any], ...]) -> NDArray[np.float64]:
+    assert metric.resampled is not None
+    given, (probabilities, _, weights) = tuple(array.copy() for array in arrays), arrays
+    with leaving_global_chance_alone(metric), calling(metric, "resampled"):
+        figures = np.asarray(metric.resampled(params, *given), np.float64)
+    unchanged = all(np.array_equal(one, other) for one, other in zip(given, arrays, strict=True))
+    expect(unchanged, metric, "resampled changes the arrays that it is given. Work on copies.")
+    rows, classes = len(weights), probabilities.shape[1]
+    expect(
+        figures.shape in ((rows,), (rows, 1 + classes)),
+        metric,
+        f"resampled must return {rows} figures for {rows} resamples, or {rows} × {1 + classes} with those of "
+        f"the classes. Got shape {figures.shape}.",
+    )
+    return figures.reshape(rows, -1)
+
+
+def _check_same(metric: Metric[Any], row: NDArray[np.float64], score: Score, what: str) -> None:
+    told = (score.value, *(score.per_class or ()))[: len(row)]
+    expect(len(told) == len(row), metric, "resampled gives figures of classes, which its score does not.")
+    expected = [np.nan if figure is None else figure for figure in told]
+    expect(
+        np.allclose(row, expected, rtol=1e-6, atol=1e-6, equal_nan=True),  # float32 will do
+        metric,
+        f"resampled must say what score says, and NaN where that is None. "
+        f"Of {what} they say {row.tolist()} and {expected}.",
     )

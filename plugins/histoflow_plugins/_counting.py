@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from histoflow import Params
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,6 +16,13 @@ if TYPE_CHECKING:
     Labels = NDArray[np.int64]
 
 Figures = tuple[float | None, ...]
+
+
+class AverageParams(Params):
+    average: Literal["auto", "macro", "weighted"] = "auto"
+    """The overall figure: macro is the plain mean over classes, weighted counts each class by its images,
+    auto is that of the positive class (class 1) where an image is of one of two classes, else macro."""
+
 
 THRESHOLD = 0.5
 """Above it an image is said to show a class, where it may show several."""

@@ -12,10 +12,19 @@ why and what that means for the average. Classes are numbered from 0, as in the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from histoflow import ONE_LABEL, Metric, Params, Score, Task, hookimpl
-from histoflow_plugins._counting import THRESHOLD, Counts, Figures, area_under_roc, count, ratios
+from histoflow_plugins import _resampled as resampled
+from histoflow_plugins._counting import (
+    THRESHOLD,
+    AverageParams,
+    Counts,
+    Figures,
+    area_under_roc,
+    count,
+    ratios,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,12 +32,6 @@ if TYPE_CHECKING:
 
     Probabilities = NDArray[np.float64]
     Labels = NDArray[np.int64]
-
-
-class AverageParams(Params):
-    average: Literal["auto", "macro", "weighted"] = "auto"
-    """The overall figure: macro is the plain mean over classes, weighted counts each class by its images,
-    auto is that of the positive class (class 1) where an image is of one of two classes, else macro."""
 
 
 _NO_IMAGES = "there are no images"
@@ -231,6 +234,7 @@ METRICS: tuple[Metric[Any], ...] = (
         summary="Share of images given their class; of several labels, share of right answers",
         params=Params,
         score=accuracy,
+        resampled=resampled.accuracy,
         tasks=_EVERY,
     ),
     Metric(
@@ -238,6 +242,7 @@ METRICS: tuple[Metric[Any], ...] = (
         summary="Share of images of which all labels are right",
         params=Params,
         score=exact_match,
+        resampled=resampled.exact_match,
         tasks=frozenset(("multilabel",)),
     ),
     Metric(
@@ -245,6 +250,7 @@ METRICS: tuple[Metric[Any], ...] = (
         summary="Mean recall over the classes, blind to how common they are",
         params=Params,
         score=balanced_accuracy,
+        resampled=resampled.balanced_accuracy,
         tasks=_EVERY,
     ),
     Metric(
@@ -252,6 +258,7 @@ METRICS: tuple[Metric[Any], ...] = (
         summary="Of the images given to a class, the share that belongs to it",
         params=AverageParams,
         score=precision,
+        resampled=resampled.precision,
         tasks=_EVERY,
     ),
     Metric(
@@ -259,6 +266,7 @@ METRICS: tuple[Metric[Any], ...] = (
         summary="Of the images of a class, the share given to it",
         params=AverageParams,
         score=recall,
+        resampled=resampled.recall,
         tasks=_EVERY,
     ),
     Metric(
@@ -266,6 +274,7 @@ METRICS: tuple[Metric[Any], ...] = (
         summary="Harmonic mean of precision and recall",
         params=AverageParams,
         score=f1,
+        resampled=resampled.f1,
         tasks=_EVERY,
     ),
     Metric(
@@ -273,6 +282,7 @@ METRICS: tuple[Metric[Any], ...] = (
         summary="Area under the ROC curve, each class against the rest",
         params=Params,
         score=roc_auc,
+        resampled=resampled.roc_auc,
         tasks=_EVERY,
     ),
 )

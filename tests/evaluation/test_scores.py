@@ -98,8 +98,15 @@ def test_a_metric_that_breaks_the_contract_is_named(answer, message):
 
 
 FIGURES = st.none() | st.floats(allow_nan=False, allow_infinity=False)
+INTERVALS = st.none() | st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 2)
 SCORES = st.builds(
-    Score, value=FIGURES, per_class=st.none() | st.tuples(FIGURES, FIGURES), undefined=st.text()
+    Score,
+    value=FIGURES,
+    per_class=st.none() | st.tuples(FIGURES, FIGURES),
+    undefined=st.text(),
+    interval=INTERVALS,
+    per_class_intervals=st.none() | st.tuples(INTERVALS, INTERVALS),
+    interval_note=st.text(),
 )
 
 
@@ -110,15 +117,41 @@ def test_scores_survive_json_unchanged(scores):
 
 
 def test_numbers_of_numpy_become_plain():
-    scores = {"own": Score(value=np.float32(0.5), per_class=(np.float64(0.25), None), undefined="why")}
+    scores = {
+        "own": Score(
+            value=np.float32(0.5),
+            per_class=(np.float64(0.25), None),
+            undefined="why",
+            interval=(np.float64(0.25), np.float64(0.75)),
+            per_class_intervals=((np.float64(0), np.float64(0.5)), None),
+            interval_note="few",
+        )
+    }
     assert json.loads(json.dumps(to_json(scores, ["a", "b"]))) == {
         "schema": 1,
         "classes": ["a", "b"],
-        "scores": {"own": {"value": 0.5, "per_class": [0.25, None], "undefined": "why"}},
+        "scores": {
+            "own": {
+                "value": 0.5,
+                "per_class": [0.25, None],
+                "undefined": "why",
+                "interval": [0.25, 0.75],
+                "per_class_intervals": [[0.0, 0.5], None],
+                "interval_note": "few",
+            }
+        },
     }
 
 
-@pytest.mark.parametrize("data", [{}, [], {"scores": {"f1": {}}}, {"scores": {"f1": 3}}, {"scores": 1}])
+def test_scores_that_were_kept_before_there_were_intervals_are_read():
+    kept = {"scores": {"own": {"value": 0.5, "per_class": [0.25, None], "undefined": "why"}}}
+    assert from_json(kept) == {"own": Score(value=0.5, per_class=(0.25, None), undefined="why")}
+
+
+HALF = {"scores": {"f1": {"value": 0.5, "per_class": None, "undefined": "", "interval": [0.4]}}}
+
+
+@pytest.mark.parametrize("data", [{}, [], {"scores": {"f1": {}}}, {"scores": {"f1": 3}}, {"scores": 1}, HALF])
 def test_something_else_than_scores_is_refused(data):
     with pytest.raises(DataError, match="not the scores of a run"):
         from_json(data)

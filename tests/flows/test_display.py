@@ -84,3 +84,43 @@ def test_in_a_terminal_there_are_bars() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "xterm"})
     with display.showing(console) as listener:
         assert isinstance(listener, display.RichListener)
+
+
+SCORES = {
+    "classes": ["normal [1]", "tumor"],
+    "scores": {
+        "accuracy": {
+            "value": 0.953,
+            "per_class": [0.9, None],
+            "undefined": "class 1 has no images",
+            "interval": [0.941, 0.964],
+            "per_class_intervals": [[0.8, 0.95], None],
+            "interval_note": "",
+        },
+        "top2": {"value": 0.99, "per_class": None, "undefined": ""},
+    },
+    "intervals": {"level": 0.95, "draws": 2000, "by": "group", "units": 45, "fewer_draws": {"top2": 200}},
+}
+
+
+def shown(metrics: dict[str, object]) -> str:
+    console = terminal(80)
+    console.print(display.scores(metrics, "Test figures of small"))
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_test_figures_have_their_intervals_and_it_is_said_how_they_came_about() -> None:
+    text = shown(SCORES)
+    assert "│ accuracy │ 0.953 (0.941 to 0.964) │" in text
+    assert "│ top2     │ 0.990                  │" in text
+    assert "│ normal [1] │    0.900 │" in text
+    assert "95% intervals: bootstrap over 45 groups, 2,000 draws. Of top2: 200 draws." in text
+    assert "accuracy: class 1 has no images" in text
+
+
+def test_figures_of_a_run_from_before_there_were_intervals_are_shown_without() -> None:
+    score = {"value": 0.99, "per_class": None, "undefined": ""}
+    text = shown({"classes": ["normal", "tumor"], "scores": {"top2": score}})
+    assert "│ top2   │ 0.990   │" in text
+    assert "interval" not in text
+    assert "normal" not in text, "no metric says anything of a class"

@@ -305,7 +305,14 @@ def test_outside_a_flow_the_tasks_work_and_show_nothing(caplog: pytest.LogCaptur
     (page,) = tasks.report.fn(run)
     card = draw_results(run, (page,))
     assert str(card.data).count("](data:image/svg+xml;base64,") == 2
-    for part in ("roc auc **", "| class |", "most often taken for", "quarantined: 0", f"`{page}`"):
+    for part in (
+        "roc auc **",
+        "95% intervals: bootstrap over",
+        "| class |",
+        "most often taken for",
+        "quarantined: 0",
+        f"`{page}`",
+    ):
         assert part in str(card.data)
     assert "roc auc **" in card.description
 

@@ -14,7 +14,7 @@ from sklearn import metrics as reference
 from histoflow import Params, Score
 from histoflow.testing import check_component
 from histoflow_plugins import metrics
-from histoflow_plugins.metrics import AverageParams
+from histoflow_plugins._counting import AverageParams
 
 """A busy machine is no failure."""
 

@@ -136,7 +136,8 @@ def test_of_several_labels_it_tells_each_class_and_draws_no_confusion_matrix(sev
     assert [row[4] for row in rows[1:]] == [str(number) for number in said]
     assert "Confusion matrix" not in several_html
     assert "each class against the images that do not show it" in several_html
-    assert rows_of(several_html, "Each metric over 200 test images")[2][-1] == "200"
+    assert rows_of(several_html, "Each metric over 200 test images")
+    assert "200 (test 200)" in Page(several_html).text, "fewer than the sum over the classes"
 
 
 def test_it_says_what_was_asked_and_on_which_data(nine_html):
@@ -160,17 +161,19 @@ def test_it_says_what_was_asked_and_on_which_data(nine_html):
         assert said in text
 
 
-def test_the_table_of_figures_holds_each_metric_overall_and_per_class(nine, nine_html):
-    _, heads, overall, *classes = rows_of(nine_html, "Each metric over 405 test images")
+def headline(html):
+    """The overall figure of each metric, with its interval."""
+    found = html.split('<dl class="headline">')[1].split("</dl>")[0]
+    pairs = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", found)
+    return {name: " ".join(re.sub(r"<.*?>", " ", told).split()) for name, told in pairs}
+
+
+def test_each_metric_is_told_overall_and_per_class(nine, nine_html):
+    _, heads, *classes = rows_of(nine_html, "Each metric over 405 test images")
     metrics = ["accuracy", "balanced accuracy", "precision", "recall", "f1", "roc auc"]
     assert heads == ["class", *metrics, "train", "val", "test"]
-    assert overall == [
-        "overall",
-        *(f"{score.value:.3f}" for score in nine.metrics.values()),
-        "1,890",
-        "414",
-        "405",
-    ]
+    assert list(headline(nine_html)) == metrics
+    assert list(headline(nine_html).values()) == [f"{score.value:.3f}" for score in nine.metrics.values()]
     assert [row[0].split(maxsplit=1)[1] for row in classes] == list(example.NINE)
     assert classes[7][1:] == [
         *(f"{score.per_class[7]:.3f}" for score in nine.metrics.values()),
@@ -210,7 +213,7 @@ def test_a_long_quarantine_is_counted_but_not_listed_whole(nine):
     images = [{"source": f"tile_{index}.png", "reason": "blank"} for index in range(1234)]
     html = render_page(replace(nine, data={**nine.data, "quarantine": images}))
     assert "1,234 images" in html
-    assert len(rows_of(html, "Images that were left out, and why. 1,184 more")) == 51
+    assert len(rows_of(html, "Images that were left out, and why. 1,222 more")) == 13
 
 
 def test_figures_follow_the_classes_and_the_history(nine_html, two_html):
@@ -234,13 +237,62 @@ def test_an_undefined_figure_is_a_dash_with_its_reason(nine):
     per_class = (None, *[0.5] * 8)
     scores = {"precision": Score(value=None, per_class=per_class, undefined="class 0 was never predicted")}
     html = render_page(replace(nine, metrics=scores))
-    assert [row[1] for row in rows_of(html, "Each metric")[2:5]] == ["–", "–", "0.500"]
+    assert headline(html) == {"precision": "–"}
+    assert [row[1] for row in rows_of(html, "Each metric")[2:4]] == ["–", "0.500"]
     assert "precision: class 0 was never predicted." in Page(html).text
+
+
+HOW = {"level": 0.95, "draws": 2000, "by": "group", "units": 45, "fewer_draws": {}}
+
+
+def test_each_figure_that_has_an_interval_shows_it_and_how_it_came_about(nine):
+    score = Score(
+        value=0.953,
+        per_class=(0.5,) * 9,
+        interval=(0.941, 0.964),
+        per_class_intervals=(None, (0.4, 0.6), *[None] * 7),
+        interval_note="no interval for class 0: it never varies",
+    )
+    html = render_page(replace(nine, metrics={"f1": score}, intervals=HOW))
+    assert headline(html) == {"f1": "0.953 0.941 to 0.964"}
+    cells = [" ".join(row[1].split()) for row in rows_of(html, "Each metric")[2:4]]
+    assert cells == ["0.500", "0.500 0.400 to 0.600"]
+    text = Page(html).text
+    assert "95% intervals: bootstrap over 45 groups, 2,000 draws. " in text
+    assert "f1: no interval for class 0: it never varies." in text
+    assert "rough" not in text
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"units": 9}, "Of fewer than 10 groups, intervals are rough, and often too narrow."),
+        ({"units": 1}, "There are no intervals, as all test images are of one group."),
+        (
+            {"by": "image"},
+            "over 45 images, 2,000 draws. The data name no groups: if images share",
+        ),
+        ({"fewer_draws": {"top_2": 200}}, "2,000 draws. Of top 2: 200 draws."),
+    ],
+)
+def test_what_weakens_the_intervals_is_said_under_the_figures(nine, how, said):
+    assert said in page_of(nine, intervals=HOW | how).text
+
+
+def test_a_report_of_figures_without_intervals_does_not_speak_of_any(nine_html):
+    assert "interval" not in Page(nine_html).text
+
+
+def test_what_holds_of_several_metrics_is_noted_once(nine):
+    same = Score(value=None, undefined="there are no images of it")
+    text = page_of(nine, metrics={"recall": same, "balanced_accuracy": same}).text
+    assert "recall, balanced accuracy: there are no images of it." in text
 
 
 def test_a_metric_without_figures_per_class_and_beyond_one(nine):
     html = render_page(replace(nine, metrics={"loss_in_euros": Score(value=12345.6)}))
-    assert [row[1] for row in rows_of(html, "Each metric")[1:4]] == ["loss in euros", "12,346", "–"]
+    assert headline(html) == {"loss in euros": "12,346"}
+    assert [row[1] for row in rows_of(html, "Each metric")[1:3]] == ["loss in euros", "–"]
 
 
 def test_a_split_of_one_class_has_no_roc_section(two):

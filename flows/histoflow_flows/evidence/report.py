@@ -61,13 +61,17 @@ def _headline(results: Results, found: Mapping[str, Any]) -> str:
     openings = len(found["openings"]["all"])
     opened = "once" if openings == 1 else f"{openings} times"
     about = f"{found['images']:,} test images, model of epoch {best}, test split opened {opened}"
-    return "\n\n".join(filter(None, ("## Test figures", _scores(found), about, _doubts(found))))
+    how = found["figures"].intervals
+    return "\n\n".join(filter(None, ("## Test figures", _scores(found), how, about, _doubts(found))))
 
 
 def _scores(found: Mapping[str, Any]) -> str:
     figures = found["figures"]
-    scores = zip(figures.metrics, figures.overall.figures, strict=True)
-    return " · ".join(f"{plain(name)} **{value}**" for name, value in scores)
+    overall = figures.overall
+    scores = zip(figures.metrics, overall.figures, overall.intervals, strict=True)
+    return " · ".join(
+        f"{plain(name)} **{value}**{f' ({interval})' if interval else ''}" for name, value, interval in scores
+    )
 
 
 def _doubts(found: Mapping[str, Any]) -> str:

@@ -1,0 +1,178 @@
+"""Two models on the same images: how far their figures lie apart, and whether by more than chance.
+
+Both are scored on the same resamples, so that what makes an image hard for both cancels out. The verdict
+is on the main metric: B is better, or worse, where the interval of the difference leaves out 0. At 95 %,
+chance calls a model better that is only as good as the other in 2.5 of 100 comparisons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from histoflow.components import Interval, Metric, Params
+from histoflow.evaluation import paired, sums
+from histoflow.evaluation.intervals import DRAWS, LEVEL, Resampled, draw
+from histoflow.evaluation.mcnemar import McNemar, mcnemar
+from histoflow.evaluation.resampling import Units, units_of
+from histoflow.evaluation.scores import Metrics, checked_split, score_all
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+Verdict = Literal["better", "worse", "no difference shown"]
+
+_ALWAYS: dict[str, Metrics] = {
+    kind: {metric.name: (metric, Params()) for metric in chosen}
+    for kind, chosen in {
+        "calibration": (sums.BRIER, sums.LOG_LOSS, sums.CALIBRATION_ERROR),
+        "recall": (sums.RECALL,),
+    }.items()
+}
+"""Beside the metrics that are asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A figure of both models, and B's minus A's with its interval."""
+
+    a: float | None
+    b: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    higher_is_better: bool
+    note: str = ""
+    """Why any of them is None."""
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.low is None or self.high is None or self.low <= 0 <= self.high:
+            return "no difference shown"
+        return "better" if (self.low > 0) == self.higher_is_better else "worse"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Differences:
+    """What the predictions of two models tell of them."""
+
+    images: int
+    groups: int | None
+    """Patients or slides, which are drawn whole; None where images are drawn."""
+    level: float
+    """Of the intervals."""
+    draws: int
+    seed: int
+    main: str
+    """The metric that the verdict is on."""
+    metrics: Mapping[str, Difference]
+    calibration: Mapping[str, Difference]
+    recall: tuple[Difference, ...]
+    """Of each class."""
+    mcnemar: McNemar
+    """Where images have several labels, a model is right on an image if it is right in all of them."""
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.metrics[self.main].verdict
+
+
+def compare(
+    a: ArrayLike,
+    b: ArrayLike,
+    labels: ArrayLike,
+    *,
+    metrics: Metrics,
+    main: str,
+    groups: NDArray[Any] | None = None,
+    draws: int = DRAWS,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Differences:
+    """Compare the probabilities of two models (images × classes) of the same images, in the same order.
+
+    ``main`` names the metric that the verdict is on. ``groups`` says of which patient or slide each image is.
+    """
+    (given_a, truth), (given_b, _) = checked_split(a, labels), checked_split(b, labels)
+    units = units_of(truth, groups)
+    pairs = {
+        (kind, name): _Pair(name, *chosen, (given_a, given_b), truth)
+        for kind, several in {"metrics": metrics, **_ALWAYS}.items()
+        for name, chosen in several.items()
+    }
+    if len(units) >= paired.FEWEST_UNITS:
+        tries = {(key, side): tried for key, pair in pairs.items() for side, tried in enumerate(pair.tries)}
+        draw(tries, units, draws, seed)
+    return Differences(
+        images=len(truth),
+        groups=len(units) if units.grouped else None,
+        level=level,
+        draws=draws,
+        seed=seed,
+        main=main,
+        metrics={name: pairs["metrics", name].difference(0, units, level) for name in metrics},
+        calibration={
+            name: pairs["calibration", name].difference(0, units, level) for name in _ALWAYS["calibration"]
+        },
+        recall=tuple(
+            pairs["recall", sums.RECALL.name].difference(1 + index, units, level)
+            for index in range(given_a.shape[1])
+        ),
+        mcnemar=mcnemar(_right(given_a, truth), _right(given_b, truth)),
+    )
+
+
+class _Pair:
+    """One metric of both models."""
+
+    def __init__(
+        self,
+        name: str,
+        metric: Metric[Any],
+        params: Params,
+        models: tuple[NDArray[np.float64], NDArray[np.float64]],
+        labels: NDArray[np.int64],
+    ) -> None:
+        self._higher_is_better = metric.higher_is_better
+        self._scores = [score_all({name: (metric, params)}, given, labels)[name] for given in models]
+        self.tries = [Resampled(name, metric, params, given, labels) for given in models]
+
+    def difference(self, place: int, units: Units, level: float) -> Difference:
+        """Of the overall figure at place 0, of the first class at place 1, and so on."""
+        a, b = ((score.value, *(score.per_class or ()))[place] for score in self._scores)
+        found, note = self._interval(place, units, level)
+        if a is None or b is None:
+            found, note = None, "; ".join(dict.fromkeys(score.undefined for score in self._scores))
+        return Difference(
+            a=a,
+            b=b,
+            difference=None if a is None or b is None else b - a,
+            low=found and found[0],
+            high=found and found[1],
+            higher_is_better=self._higher_is_better,
+            note=note,
+        )
+
+    def _interval(self, place: int, units: Units, level: float) -> tuple[Interval | None, str]:
+        """Or why there is none."""
+        if len(units) < paired.FEWEST_UNITS:
+            drawn = "groups" if units.grouped else "images"
+            return None, f"no interval: {len(units)} {drawn} are too few, it takes {paired.FEWEST_UNITS}"
+        drawn_a, drawn_b = (tried.figures for tried in self.tries)
+        if drawn_a is None or drawn_b is None:
+            return None, f"no interval: {' '.join(tried.failure for tried in self.tries).strip()}"
+        tail = paired.tail_of(units, level)
+        if tail * len(drawn_a) < 1:  # the ends would lie beyond all that was drawn
+            return None, f"no interval: {len(drawn_a)} resamples are too few, it takes {ceil(1 / tail):,}"
+        found = paired.interval(drawn_b[:, place] - drawn_a[:, place], tail)
+        return found, "" if found else "no interval: undefined in more than half of the resamples"
+
+
+def _right(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    alike = sums.told(probabilities, labels) == sums.shown(labels, probabilities.shape[1])
+    right: NDArray[np.bool_] = alike.all(axis=1)
+    return right

@@ -1,0 +1,284 @@
+"""Two models on the same images: intervals of the difference, the verdict, and McNemar's test."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics as reference
+
+from histoflow import DataError, Metric, Params, Score
+from histoflow.evaluation import paired, sums
+from histoflow.evaluation.comparison import compare
+from histoflow.evaluation.mcnemar import mcnemar, p_value
+from histoflow.evaluation.resampling import units_of
+from histoflow.registry import installed
+
+CLASSES, IMAGES = 3, 600
+LABELS = np.arange(IMAGES) % CLASSES
+SEVERAL = (np.random.default_rng(5).random((IMAGES, CLASSES)) < 0.4).astype(np.int64)
+FIRST = np.arange(IMAGES) < 60
+
+
+def chosen(*names):
+    return {name: (metric, metric.params()) for name in names for metric in [installed().get(Metric, name)]}
+
+
+def right_on(right, labels=LABELS):
+    """Probabilities of a model that is right on these images and takes the next class on the others."""
+    told = np.where(right, labels, (labels + 1) % CLASSES)
+    return 0.8 * np.eye(CLASSES)[told] + 0.2 / CLASSES
+
+
+def random_model(seed, labels=LABELS):
+    rng = np.random.default_rng(seed)
+    if labels.ndim == 2:
+        return 0.7 * rng.random(labels.shape) + 0.3 * labels
+    odds = rng.random((IMAGES, CLASSES)) + 0.8 * np.eye(CLASSES)[labels]
+    return odds / odds.sum(axis=1, keepdims=True)
+
+
+def compared(a, b, labels=LABELS, metrics=("accuracy", "roc_auc"), **options):
+    return compare(a, b, labels, metrics=chosen(*metrics), main=metrics[0], **{"draws": 400, **options})
+
+
+# ── The verdict ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_model_that_is_right_more_often_is_better_and_one_that_is_less_often_is_worse():
+    good, poor = right_on(np.arange(IMAGES) >= 60), right_on(np.arange(IMAGES) >= 120)
+    assert compared(poor, good).verdict == "better"
+    assert compared(good, poor).verdict == "worse"
+    main = compared(poor, good).metrics["accuracy"]
+    assert (main.a, main.b, main.difference) == pytest.approx((0.8, 0.9, 0.1))
+    # 60 of 600 images that change for the better: a standard error of √(0.1 × 0.9 / 600) = 0.0122.
+    assert (main.low, main.high) == pytest.approx((0.076, 0.124), abs=0.005)
+
+
+def test_as_many_changes_for_the_worse_as_for_the_better_show_no_difference():
+    a, b = right_on(~FIRST), right_on(~FIRST[::-1])
+    found = compared(a, b)
+    assert found.verdict == "no difference shown"
+    assert found.metrics["accuracy"].difference == 0
+    assert found.metrics["accuracy"].low < 0 < found.metrics["accuracy"].high
+
+
+def test_a_model_beside_itself_shows_no_difference_at_all():
+    found = compared(random_model(1), random_model(1))
+    everything = [*found.metrics.values(), *found.calibration.values(), *found.recall]
+    assert {(one.difference, one.low, one.high) for one in everything} == {(0, 0, 0)}
+    assert found.verdict == "no difference shown"
+    assert (found.mcnemar.discordant, found.mcnemar.p) == (0, 1)
+
+
+@pytest.mark.parametrize("labels", [LABELS, SEVERAL], ids=["one label", "several"])
+def test_changing_places_turns_every_difference_round(labels):
+    a, b = random_model(1, labels), random_model(2, labels)
+    one, other = compared(a, b, labels), compared(b, a, labels)
+    for kind in ("metrics", "calibration"):
+        for name, found in getattr(one, kind).items():
+            _assert_mirrored(found, getattr(other, kind)[name])
+    for found, mirrored in zip(one.recall, other.recall, strict=True):
+        _assert_mirrored(found, mirrored)
+    assert (one.mcnemar.only_a, one.mcnemar.p) == (other.mcnemar.only_b, other.mcnemar.p)
+
+
+def _assert_mirrored(found, mirrored):
+    assert (found.a, found.b) == (mirrored.b, mirrored.a)
+    figures = (mirrored.difference, mirrored.low, mirrored.high)
+    assert (-found.difference, -found.high, -found.low) == pytest.approx(figures, abs=1e-12)
+    turned = {"better": "worse", "worse": "better"}
+    assert turned.get(found.verdict, found.verdict) == mirrored.verdict
+
+
+def test_of_a_metric_in_which_less_is_better_the_lower_figure_is_better():
+    def error(params, probabilities, labels):
+        return Score(value=float((probabilities.argmax(axis=1) != labels).mean()))
+
+    metric = Metric(name="error", summary="", params=Params, score=error, higher_is_better=False)
+    good, poor = right_on(~FIRST), right_on(np.zeros(IMAGES, bool))
+    found = compare(poor, good, LABELS, metrics={"error": (metric, Params())}, main="error", draws=100)
+    assert found.metrics["error"].difference == pytest.approx(-0.9)
+    assert found.verdict == "better"
+
+
+# ── Groups ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_one_group_that_changes_as_a_whole_proves_little():
+    """The same 60 images change: all of one patient in twenty, or three of each."""
+    in_one, spread = np.arange(IMAGES) // 30, np.arange(IMAGES) % 20
+    a, b = right_on(~FIRST), right_on(np.ones(IMAGES, bool))
+    by_image, of_one, of_all = (compared(a, b, groups=groups) for groups in (None, in_one, spread))
+    assert [found.verdict for found in (by_image, of_one, of_all)] == [
+        "better",
+        "no difference shown",
+        "better",
+    ]
+    widths = [found.metrics["accuracy"].high - found.metrics["accuracy"].low for found in (by_image, of_one)]
+    assert widths[1] > 3 * widths[0]
+    assert (by_image.groups, of_one.groups) == (None, 20)
+
+
+def test_of_too_few_groups_no_interval_is_told_and_so_no_verdict():
+    a, b = right_on(~FIRST), right_on(np.ones(IMAGES, bool))
+    found = compared(a, b, groups=np.arange(IMAGES) % 5)
+    assert found.verdict == "no difference shown"
+    assert found.metrics["accuracy"].difference == pytest.approx(0.1)
+    assert found.metrics["accuracy"].low is None
+    assert found.metrics["accuracy"].note == "no interval: 5 groups are too few, it takes 6"
+    assert compared(a, b, groups=np.arange(IMAGES) % 6, draws=1000).verdict == "better"
+
+
+def test_an_interval_that_would_reach_beyond_all_resamples_is_not_told():
+    a, b = right_on(~FIRST), right_on(np.ones(IMAGES, bool))
+    found = compared(a, b, groups=np.arange(IMAGES) % 6, draws=300)
+    assert found.verdict == "no difference shown"
+    assert "300 resamples are too few, it takes 4" in found.metrics["accuracy"].note
+
+
+@pytest.mark.parametrize("groups", [6, 10, 30, 2000])
+def test_intervals_reach_as_far_as_students_t_and_the_groups_missing_from_each_resample_ask(groups):
+    units = units_of(np.zeros(groups, int), np.arange(groups))
+    reach = stats.t.ppf(0.975, groups - 1) * np.sqrt(groups / (groups - 1))
+    assert paired.tail_of(units, 0.95) == pytest.approx(stats.norm.cdf(-reach), rel=0.01)
+
+
+def test_strata_cost_degrees_of_freedom():
+    labels = np.repeat([0, 1], 6)
+    reach = stats.t.ppf(0.975, 10) * np.sqrt(12 / 10)
+    tail = paired.tail_of(units_of(labels, np.arange(12)), 0.95)
+    assert tail == pytest.approx(stats.norm.cdf(-reach), rel=0.01)
+
+
+# ── Figures that are undefined ──────────────────────────────────────────────────────────────────
+
+
+def test_what_is_undefined_has_no_difference_and_says_why():
+    labels = np.where(LABELS == 2, 0, LABELS)
+    found = compared(
+        random_model(1, labels), random_model(2, labels), labels, metrics=("roc_auc", "accuracy")
+    )
+    assert found.metrics["roc_auc"].difference is None
+    assert "class 2 has no images" in found.metrics["roc_auc"].note
+    assert (found.recall[2].difference, found.recall[2].low) == (None, None)
+    assert found.recall[2].note == "there are no images of class 2"
+    assert found.recall[1].low is not None
+    assert found.verdict == "no difference shown"
+
+
+def test_a_metric_that_fails_on_resamples_leaves_the_others_their_intervals():
+    def fussy(params, probabilities, labels):
+        if (labels != LABELS).any():
+            raise ZeroDivisionError("no")
+        return Score(value=0.5)
+
+    metrics = chosen("accuracy") | {
+        "fussy": (Metric(name="fussy", summary="", params=Params, score=fussy), Params())
+    }
+    found = compare(random_model(1), random_model(2), LABELS, metrics=metrics, main="accuracy", draws=100)
+    assert "ZeroDivisionError" in found.metrics["fussy"].note
+    assert found.metrics["fussy"].low is None
+    assert found.metrics["accuracy"].low is not None
+
+
+def test_nan_among_the_probabilities_is_refused():
+    bad = random_model(1)
+    bad[3] = np.nan
+    with pytest.raises(DataError, match="image 3"):
+        compared(random_model(1), bad)
+
+
+# ── McNemar ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (3, 9), (9, 3), (0, 6), (12, 12), (1, 23)])
+def test_few_discordant_images_are_tested_exactly(only_a, only_b):
+    expected = stats.binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1
+    assert p_value(only_a, only_b) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(("only_a", "only_b"), [(5, 20), (30, 50), (200, 263), (900, 1100), (25, 25)])
+def test_more_of_them_by_mid_p(only_a, only_b):
+    fewer, tosses = min(only_a, only_b), only_a + only_b
+    expected = 2 * (stats.binom.cdf(fewer, tosses, 0.5) - stats.binom.pmf(fewer, tosses, 0.5) / 2)
+    assert p_value(only_a, only_b) == pytest.approx(min(1, expected), rel=1e-9)
+    chi_square = (only_a - only_b) ** 2 / tosses  # McNemar's own, of which mid-p is the exact counterpart
+    assert p_value(only_a, only_b) == pytest.approx(stats.chi2.sf(chi_square, 1), abs=0.01)
+
+
+def test_a_textbook_table():
+    """Agresti's ratings of the prime minister: 794, 150, 86 and 570; McNemar's z is -4.17."""
+    fate = np.repeat([0, 1, 2, 3], [794, 150, 86, 570])
+    found = mcnemar((fate == 0) | (fate == 1), (fate == 0) | (fate == 2))
+    assert (found.both_right, found.only_a, found.only_b, found.both_wrong) == (794, 150, 86, 570)
+    assert found.p == pytest.approx(2 * stats.norm.sf(4.166), rel=0.1)
+
+
+def test_of_several_labels_a_model_is_right_if_it_is_in_all():
+    labels = np.array([[1, 0], [1, 1], [0, 0], [0, 1]] * 3)
+    a, b = 0.2 + 0.6 * labels, 0.2 + 0.6 * labels
+    b[0] = [0.9, 0.9]
+    found = compare(a, b, labels, metrics=chosen("exact_match"), main="exact_match", draws=100)
+    assert (found.mcnemar.both_right, found.mcnemar.only_a) == (11, 1)
+
+
+# ── Calibration ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_brier_score_and_log_loss_are_scikit_learns(classes):
+    labels = np.arange(IMAGES) % classes
+    given = np.random.default_rng(3).dirichlet(np.ones(classes), IMAGES)
+    positive = given[:, 1] if classes == 2 else given
+    truth = labels if classes == 2 else np.eye(classes)[labels]
+    expected = (
+        reference.brier_score_loss(labels, positive) if classes == 2
+        else ((given - truth) ** 2).sum(axis=1).mean()
+    )  # fmt: skip
+    assert sums.BRIER.score(Params(), given, labels).value == pytest.approx(expected)
+    found = sums.LOG_LOSS.score(Params(), given, labels).value
+    assert found == pytest.approx(reference.log_loss(labels, given))
+
+
+def test_of_several_labels_they_are_the_mean_over_classes():
+    given = random_model(3, SEVERAL)
+    pairs = list(zip(SEVERAL.T, given.T, strict=True))
+    expected = np.mean([reference.brier_score_loss(truth, told) for truth, told in pairs])
+    assert sums.BRIER.score(Params(), given, SEVERAL).value == pytest.approx(expected)
+    expected = np.mean([reference.log_loss(truth, told) for truth, told in pairs])
+    assert sums.LOG_LOSS.score(Params(), given, SEVERAL).value == pytest.approx(expected)
+
+
+def test_a_certainty_that_is_wrong_costs_much_and_not_infinitely_much():
+    found = sums.LOG_LOSS.score(Params(), np.array([[1.0, 0.0]]), np.array([1])).value
+    assert found == pytest.approx(36.04, abs=0.01)
+
+
+def test_the_calibration_error_is_how_far_confidence_is_from_the_share_that_is_right():
+    labels = np.zeros(10, int)
+    given = np.array([[0.9, 0.1]] * 8 + [[0.3, 0.7]] * 2)
+    # Eight at 0.9 are all right, two at 0.7 are all wrong.
+    expected = 0.8 * 0.1 + 0.2 * 0.7
+    assert sums.CALIBRATION_ERROR.score(Params(), given, labels).value == pytest.approx(expected)
+
+
+def test_the_calibration_error_of_several_labels_asks_each_class():
+    labels = np.array([[1, 0], [1, 0], [1, 0], [0, 0]])
+    given = np.tile([0.75, 0.25], (4, 1))
+    assert sums.CALIBRATION_ERROR.score(Params(), given, labels).value == pytest.approx((0 + 0.25) / 2)
+
+
+@pytest.mark.parametrize("metric", [sums.RECALL, sums.BRIER, sums.LOG_LOSS, sums.CALIBRATION_ERROR])
+@pytest.mark.parametrize("labels", [LABELS, SEVERAL], ids=["one label", "several"])
+def test_resampled_figures_are_those_of_the_images_drawn(metric, labels):
+    weights = np.random.default_rng(0).poisson(1, (4, IMAGES)).astype(np.float32)
+    given = random_model(4, labels)
+    for row, found in zip(weights, metric.resampled(Params(), given, labels, weights), strict=True):
+        drawn = np.repeat(np.arange(IMAGES), row.astype(int))
+        expected = metric.score(Params(), given[drawn], labels[drawn])
+        assert found == pytest.approx([expected.value, *(expected.per_class or ())])
+
+
+def test_recalls_are_scikit_learns():
+    given = random_model(4)
+    found = sums.RECALL.score(Params(), given, LABELS).per_class
+    assert found == pytest.approx(reference.recall_score(LABELS, given.argmax(axis=1), average=None))
