@@ -77,13 +77,7 @@ class CrossValidation:
         return self.folder.name
 
     def read(self) -> FoldsRecord:
-        path = self.folder / RECORD
-        try:
-            data = files.read_json(path)
-            files.refuse_newer(path, data.get("schema_version"), SCHEMA, RunError)
-            return FoldsRecord.model_validate(data)
-        except (OSError, ValueError, AttributeError) as error:
-            raise RunError(f"{path} is missing or damaged: {error}") from error
+        return folders.read_record(self.folder / RECORD, FoldsRecord, SCHEMA)
 
     def update(self, **changes: Any) -> FoldsRecord:
         record = self.read().model_copy(update=changes)
@@ -105,13 +99,7 @@ class CrossValidation:
 
     def hold_data(self, packed: Path, fingerprint: str) -> None:
         """All folds are cut from the same data, also where it goes on another day."""
-        begun_with = self.read().data_fingerprint
-        if begun_with not in (None, fingerprint):
-            raise RunError(
-                f"The data of cross-validation {self.id} have changed since it began: their fingerprint was "
-                f"{str(begun_with)[:16]} and is {fingerprint[:16]} now. "
-                f"Put the data back as they were, or begin a new one."
-            )
+        folders.refuse_other_data(f"cross-validation {self.id}", self.read().data_fingerprint, fingerprint)
         self.update(packed=str(packed), data_fingerprint=fingerprint)
 
     @contextmanager

@@ -6,10 +6,15 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
+from pydantic import BaseModel
+
+from histoflow import files
 from histoflow.claims import Claim, ClaimedError
 from histoflow.errors import RunError
 
+Record = TypeVar("Record", bound=BaseModel)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -18,6 +23,26 @@ def refuse_bad_id(kind: str, name: str, longest: int = 120) -> None:
         raise RunError(
             f"The id of a {kind} must be at most {longest} letters, digits, '.', '_' and '-', a letter or "
             f"digit first. Got '{name}'."
+        )
+
+
+def read_record(path: Path, kind: type[Record], schema: int) -> Record:
+    """What a folder's JSON file says of it; ``schema`` is the newest that is understood."""
+    try:
+        data = files.read_json(path)
+        files.refuse_newer(path, data.get("schema_version"), schema, RunError)
+        return kind.model_validate(data)
+    except (OSError, ValueError, AttributeError) as error:
+        raise RunError(f"{path} is missing or damaged: {error}") from error
+
+
+def refuse_other_data(whose: str, begun_with: str | None, fingerprint: str) -> None:
+    """What goes on another day goes on with the same data."""
+    if begun_with not in (None, fingerprint):
+        raise RunError(
+            f"The data of {whose} have changed since it began: their fingerprint was "
+            f"{str(begun_with)[:16]} and is {fingerprint[:16]} now. "
+            f"Put the data back as they were, or start a new one."
         )
 
 

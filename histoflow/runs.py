@@ -79,13 +79,7 @@ class Run:
         return self.folder / "checkpoints"
 
     def read(self) -> RunRecord:
-        path = self.folder / RECORD
-        try:
-            data = files.read_json(path)
-            files.refuse_newer(path, data.get("schema_version"), SCHEMA, RunError)
-            return RunRecord.model_validate(data)
-        except (OSError, ValueError, AttributeError) as error:
-            raise RunError(f"{path} is missing or damaged: {error}") from error
+        return folders.read_record(self.folder / RECORD, RunRecord, SCHEMA)
 
     def update(self, **changes: Any) -> RunRecord:
         record = self.read().model_copy(update=changes)

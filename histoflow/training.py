@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from histoflow import progress
+from histoflow import folders, progress
 from histoflow._crosschecks import cross_check
 from histoflow.best import best_of
 from histoflow.data.batches import TrainBatches
@@ -18,7 +18,7 @@ from histoflow.engine import checkpoint
 from histoflow.engine.device import choose_device, machine_of
 from histoflow.engine.modes import computed
 from histoflow.engine.team import ALONE, Team
-from histoflow.errors import DeviceError, DeviceMemoryError, ExperimentError, RunError
+from histoflow.errors import DeviceError, DeviceMemoryError, ExperimentError
 from histoflow.experiment import Experiment
 from histoflow.explaining import memory_line
 from histoflow.finding import largest_batch
@@ -46,7 +46,7 @@ def train_run(
     a ``team`` does this at the same time.
     """
     with team.leader_first():  # the others plan as it has written down
-        _refuse_other_data(run, store)
+        folders.refuse_other_data(f"run {run.id}", run.read().data_fingerprint, store.manifest.fingerprint)
         _refuse_misfit(experiment, store, registry)
         if team.leads:
             store.verify(["train", "val"])
@@ -87,16 +87,6 @@ def _workshop(
 
 def _usable(batch_size: int | Literal["auto"]) -> int:
     return USUAL_BATCH if batch_size == "auto" else batch_size
-
-
-def _refuse_other_data(run: Run, store: PackedStore) -> None:
-    begun_with = run.read().data_fingerprint
-    if begun_with not in (None, store.manifest.fingerprint):
-        raise RunError(
-            f"The data of run {run.id} have changed since it began: their fingerprint was "
-            f"{str(begun_with)[:16]} and is {store.manifest.fingerprint[:16]} now. "
-            f"Put the data back as they were, or start a new run."
-        )
 
 
 def _refuse_misfit(experiment: Experiment, store: PackedStore, registry: Registry) -> None:

@@ -68,13 +68,7 @@ class Study:
         return Run(self.trials / name)
 
     def read(self) -> StudyRecord:
-        path = self.folder / RECORD
-        try:
-            data = files.read_json(path)
-            files.refuse_newer(path, data.get("schema_version"), SCHEMA, RunError)
-            return StudyRecord.model_validate(data)
-        except (OSError, ValueError, AttributeError) as error:
-            raise RunError(f"{path} is missing or damaged: {error}") from error
+        return folders.read_record(self.folder / RECORD, StudyRecord, SCHEMA)
 
     def update(self, **changes: Any) -> None:
         record = self.read().model_copy(update=changes)
@@ -87,13 +81,7 @@ class Study:
 
     def hold_data(self, fingerprint: str) -> None:
         """All trials of a study are of the same data, also where it goes on another day."""
-        begun_with = self.read().data_fingerprint
-        if begun_with not in (None, fingerprint):
-            raise RunError(
-                f"The data of study {self.id} have changed since it began: their fingerprint was "
-                f"{str(begun_with)[:16]} and is {fingerprint[:16]} now. "
-                f"Put the data back as they were, or begin a new study."
-            )
+        folders.refuse_other_data(f"study {self.id}", self.read().data_fingerprint, fingerprint)
         self.update(data_fingerprint=fingerprint)
 
     @contextmanager
