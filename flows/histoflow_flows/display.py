@@ -33,6 +33,8 @@ err = Console(stderr=True)
 
 _RECENT = 10.0
 """Seconds over which a speed is told."""
+_FOLDS_IN_A_LINE = 5
+"""Of more folds the terminal shows the mean alone; the report has each."""
 _INDENT, _BETWEEN = "  ", " · "
 
 
@@ -206,15 +208,15 @@ def _folds_table(record: FoldsRecord, split: str, title: str) -> Table:
     from histoflow.report.wording import plus_minus
 
     found = record.model_dump()
-    summary = found["summary"][split]
+    shown = found["results"] if len(found["results"]) <= _FOLDS_IN_A_LINE else []
     drawn = Table(title=title, title_justify="left", title_style="bold")
-    drawn.add_column("fold")
-    for name in summary:
-        drawn.add_column(name.replace("_", " "), justify="right", overflow="fold")
-    for result in found["results"]:
-        drawn.add_row(str(result["fold"]), *(figure(result[split].get(name)) for name in summary))
-    drawn.add_section()
-    drawn.add_row("mean ± sd", *(plus_minus(spread) for spread in summary.values()), style="bold")
+    drawn.add_column("metric")
+    drawn.add_column("mean ± sd", justify="right", style="bold", no_wrap=True)
+    for result in shown:
+        drawn.add_column(f"fold {result['fold']}", justify="right", no_wrap=True)
+    for name, spread in found["summary"][split].items():
+        each = (figure(result[split].get(name)) for result in shown)
+        drawn.add_row(name.replace("_", " "), plus_minus(spread), *each)
     return drawn
 
 
