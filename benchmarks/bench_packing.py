@@ -10,16 +10,18 @@ audit, which see all images together, count in one row only. Both find the files
 from __future__ import annotations
 
 import argparse
+import os
+import resource
 import shutil
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,34 +31,29 @@ from threadpoolctl import threadpool_limits
 
 from histoflow import Facts, Row, Samples
 from histoflow.cores import cores
-from histoflow.data import assembling
+from histoflow.data import assembling, moments
 from histoflow.data.audit import features
 from histoflow.data.audit.checks import Audited
-from histoflow.data.decoding import Decoder, Job, decode
+from histoflow.data.chunks import DecodedSet, Stored, write_chunk
+from histoflow.data.decoding import Decoder, Job, dealing_key, decode, same_hashes
+from histoflow.data.laying import SplitWriter
 from histoflow.data.packing import Recipe, pack
 from histoflow.images import read_rgb
 from histoflow_plugins.tissue import TissueParams, read
 
 SIDE, DIFFERENT = 96, 100
-FORMATS = {"uncompressed TIFF": ("tif", {}), "PNG": ("png", {}), "JPEG": ("jpg", {"quality": 90})}
+FORMATS = {"uncompressed TIFF": ("tif", {}), "JPEG": ("jpg", {"quality": 90}), "PNG": ("png", {})}
 _numbers = count()
 
 
 @dataclass(frozen=True)
 class Read:
-    """What a data set of files hands to packing; ``bare`` has the process that reads measure nothing."""
+    """What a data set of files hands to packing."""
 
     paths: Sequence[Path]
-    bare: bool
 
     def __call__(self, index: int) -> NDArray[np.uint8]:
-        if self.bare:
-            features.describe, features.describe_file = nothing, nothing
         return read_rgb(self.paths[index])
-
-
-def nothing(what: object) -> dict[str, Any]:
-    return {}
 
 
 def no_checks(*told: object, **more: object) -> Audited:
@@ -64,13 +61,13 @@ def no_checks(*told: object, **more: object) -> Audited:
 
 
 @contextmanager
-def as_usual() -> Iterator[None]:
-    """Put back what was set aside inside."""
-    kept = assembling.audit, features.describe, features.describe_file
+def checks(wanted: bool) -> Iterator[None]:
+    kept = assembling.audit
+    assembling.audit = kept if wanted else no_checks
     try:
         yield
     finally:
-        assembling.audit, features.describe, features.describe_file = kept
+        assembling.audit = kept
 
 
 def tissue(images: int) -> list[NDArray[np.uint8]]:
@@ -92,13 +89,12 @@ def by_hand(paths: Sequence[Path], out: Path) -> int:
     for index, path in enumerate(paths):
         with Image.open(path) as image:
             images[index] = np.asarray(image.convert("RGB"))
-    np.save(out, images)
+    out.mkdir()
+    np.save(out / "images.npy", images)
     return len(paths)
 
 
-def packed(
-    paths: Sequence[Path], home: Path, processes: int, *, checks: bool = False, measures: bool = True
-) -> int:
+def packed(paths: Sequence[Path], home: Path, processes: int, *, checked: bool = False) -> int:
     rows = [Row(label=index % 2, source=path.name) for index, path in enumerate(paths)]
     recipe = Recipe(
         dataset={"name": "files"},
@@ -107,81 +103,118 @@ def packed(
         preprocess=[],
         split={"val": 0.1, "test": 0.2, "seed": 0},
     )
-    read = Read(paths, bare=not measures)
-    samples = Samples(classes=("no", "yes"), rows=rows, read=read, files=paths)
-    with as_usual():
-        if not checks:
-            assembling.audit = no_checks
+    samples = Samples(classes=("no", "yes"), rows=rows, read=Read(paths), files=paths)
+    with checks(checked):
         folder = pack(recipe, Facts(), lambda: samples, (), home, processes=processes)
-    shutil.rmtree(folder)
+    assert (folder / "manifest.json").is_file()
     return len(paths)
+
+
+@dataclass
+class Costed:
+    """Works in a folder that is removed then, and keeps what that took of all processors, in µs an image."""
+
+    work: Callable[[Path], int]
+    home: Path
+    took: list[float] = field(default_factory=list)
+
+    def __call__(self) -> int:
+        before = _processor_time()
+        folder = self.home / str(next(_numbers))
+        done = self.work(folder)
+        shutil.rmtree(folder)
+        self.took.append((_processor_time() - before) / done * 1e6)
+        return done
+
+
+def _processor_time() -> float:
+    """Of this process and of those that it started, which have ended."""
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    used = [resource.getrusage(kind) for kind in kinds]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def bench_files(name: str, images: Sequence[NDArray[np.uint8]], folder: Path, runs: int) -> None:
     suffix, how = FORMATS[name]
     write_files(images, folder / suffix, suffix, how)
     paths = sorted((folder / suffix).iterdir())
-    ours = partial(packed, paths, folder / "home")
-    ways: dict[str, Way] = {
-        f"{cores()} processes, audit and all": partial(ours, cores(), checks=True),
-        f"{cores()} processes": partial(ours, cores()),
-        "1 process": partial(ours, 1),
-        f"{cores()} processes, nothing measured": partial(ours, cores(), measures=False),
-        "1 process, nothing measured": partial(ours, 1, measures=False),
-        "Pillow loop, 1 process": partial(by_hand, paths, folder / "by-hand.npy"),
+    ours = partial(packed, paths)
+    works: dict[str, Callable[[Path], int]] = {
+        f"{cores()} processes": partial(ours, processes=cores()),
+        "Pillow loop, 1 process": partial(by_hand, paths),
     }
-    compare(f"{len(paths):,} files, {name}, {SIDE}×{SIDE}", "images", ways, runs)
+    if suffix == "tif":
+        audited = partial(ours, processes=cores(), checked=True)
+        works = {
+            f"{cores()} processes, audit and all": audited,
+            "1 process": partial(ours, processes=1),
+            **works,
+        }
+    with tempfile.TemporaryDirectory(dir=folder) as home:
+        ways: dict[str, Way] = {name: Costed(work, Path(home)) for name, work in works.items()}
+        compare(f"{len(paths):,} files, {name}, {SIDE}×{SIDE}", "images", ways, runs)
+    for name, way in ways.items():
+        assert isinstance(way, Costed)
+        print(f"  {name:34} {statistics.median(way.took):6.0f} µs of processors an image")
     shutil.rmtree(folder / suffix)
 
 
 def bench_parts(images: Sequence[NDArray[np.uint8]], folder: Path, runs: int) -> None:
-    """What the pieces of the first half take, in one process, each alone."""
+    """What the pieces take of a processor, each alone."""
     block = np.stack(images[:300])
     folder.mkdir()
     write_files(block, folder / "parts", "tif", {})
     paths = sorted((folder / "parts").iterdir())
-    job = Job(
-        start=0,
-        stop=len(paths),
-        sources=[path.name for path in paths],
-        files=None,
-        shape=block.shape[1:],
-        example="",
-    )
-    in_memory = Decoder(read=block.__getitem__, steps=(), facts=Facts(), keyed=False)
-    keyed = Decoder(read=block.__getitem__, steps=(), facts=Facts(), keyed=True)
+    names = [path.name for path in paths]
+    job = Job(start=0, stop=len(paths), sources=names, files=paths, shape=block.shape[1:], example="")
+    decoder = Decoder(read=Read(paths), steps=(), facts=Facts(), keyed=True)
+    chunk, sums = decode(decoder, job), moments.of_each(block)
     parts: dict[str, Callable[[], object]] = {
-        "read_rgb": lambda: [read_rgb(path) for path in paths],
         "Pillow": lambda: [np.asarray(Image.open(path).convert("RGB")) for path in paths],
-        "the audit's features (describe)": lambda: features.describe(block),
+        "read_rgb": lambda: [read_rgb(path) for path in paths],
+        "what deals them to splits": lambda: [dealing_key(image) for image in block],
+        "hashes": lambda: same_hashes(block, chunk.columns["hash"]),
+        "sums for mean and deviation": lambda: moments.of_each(block),
+        "the audit's features": lambda: features.describe(block, sums),
         "the audit's facts of files": lambda: [features.describe_file(path) for path in paths],
-        "hashes, sums and features": lambda: decode(in_memory, job),
-        "and what deals them to splits": lambda: decode(keyed, job),
+        "all of these (but Pillow)": lambda: decode(decoder, job),
+        "writing what is decoded": lambda: write_chunk(folder, 0, len(paths), chunk),
+        "laying it down, hashed": lambda: lay_down(folder, len(paths)),
     }
-    print(describe(f"The pieces, for each image of {SIDE}×{SIDE}", runs))
+    print(describe(f"The pieces, for each image of {SIDE}×{SIDE}, in time of a processor", runs))
     for name, part in parts.items():
         with threadpool_limits(1, "blas"):  # as in packing
-            took = sorted(_seconds(part) / len(block) * 1e6 for _ in range(runs))
+            took = sorted(_seconds(part) / len(block) * 1e6 for _ in range(3 * runs))
         print(f"  {name:34} {took[len(took) // 2]:6.0f} µs ({took[0]:.0f} to {took[-1]:.0f})")
 
 
+def lay_down(folder: Path, images: int) -> None:
+    decoded = DecodedSet([Stored(folder, 0, images)])
+    writer = SplitWriter(folder / "laid", decoded.shape, images)
+    for _, some in decoded.by_chunk():
+        writer.add(some)
+    shutil.rmtree(folder / "laid")
+
+
 def _seconds(part: Callable[[], object]) -> float:
-    begin = time.perf_counter()
+    begin = time.process_time()
     part()
-    return time.perf_counter() - begin
+    return time.process_time() - begin
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("images", type=int, nargs="?", default=20_000)
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("images", type=int, nargs="?", default=10_000, help="TIFF files; of others half")
+    parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", choices=FORMATS)
     told = parser.parse_args()
+    print(f"Load average at the start: {', '.join(f'{load:.1f}' for load in os.getloadavg())}")
     images = tissue(told.images)
     with tempfile.TemporaryDirectory() as folder:
         bench_parts(images, Path(folder) / "pieces", told.runs)
         for name in [told.only] if told.only else FORMATS:
-            bench_files(name, images, Path(folder), told.runs)
+            some = images if name == "uncompressed TIFF" else images[: told.images // 2]
+            bench_files(name, some, Path(folder), told.runs)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel, ConfigDict
 
-from histoflow import crossvalidation, files, home, progress, runs, stopping
+from histoflow import crossvalidation, files, folders, home, progress, runs, stopping
 from histoflow import registry as plugins
 from histoflow.components import Dataset, Reporter, Transform
 from histoflow.errors import DataError, RunError, UserError
@@ -231,6 +231,12 @@ def cut(experiment: Experiment, packed: Packed) -> Packed:
 
     store = fold_store(packed.folder, folds, fold)
     return Packed(folder=store.folder, fingerprint=store.manifest.fingerprint)
+
+
+def hold_data(run: Run, packed: Packed) -> None:
+    """Have the run refer to its data while it waits for a device, so that nobody clears them away."""
+    folders.refuse_other_data(f"run {run.id}", run.read().data_fingerprint, packed.fingerprint)
+    run.update(packed=str(packed.folder), data_fingerprint=packed.fingerprint)
 
 
 def find_lr(

@@ -39,6 +39,7 @@ def train_flow(experiment: ExperimentForm = DEMO, run_id: str | None = None, pro
 
 
 def _train(experiment: Experiment, packed: stages.Packed, run: Run, profile: bool) -> None:
+    stages.hold_data(run, packed)
     with gpu_slot(experiment.compute.devices):
         tasks.train(experiment, packed, run, profile)
         tasks.evaluate(run, reason="end of training", again=False)

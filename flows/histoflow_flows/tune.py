@@ -38,7 +38,7 @@ def tune_flow(experiment: ExperimentForm = DEMO, search: Search = USUAL, study: 
     begun = begin(experiment, search, study or flow_run.run_id(experiment.name))
     with begun.lock():
         packed = tasks.preprocess(experiment, tasks.fetch(experiment))
-        begun.hold_data(packed.fingerprint)
+        begun.hold_data(packed.folder, packed.fingerprint)
         with tuning_of(begun) as tuner:
             _search(tuner, packed)
             best, run_id = tuner.write_best(), tuner.best_run_id()

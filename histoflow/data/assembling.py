@@ -18,6 +18,7 @@ from histoflow.data.audit.examined import Examined
 from histoflow.data.chunks import DecodedSet
 from histoflow.data.contradictions import task_of_samples
 from histoflow.data.laying import SplitWriter, labels_of
+from histoflow.data.moments import from_sums
 from histoflow.data.notes import notes
 from histoflow.data.recipe import Recipe
 from histoflow.data.splitting import Splits, Splitter
@@ -141,13 +142,7 @@ class Assembly:
         pixels = len(train) * self._shape[0] * self._shape[1]
         totals = self.decoded.columns["sum"][train].sum(axis=0).tolist()
         squares = self.decoded.columns["square"][train].sum(axis=0).tolist()
-        mean = tuple(total / (pixels * 255) for total in totals)
-        variances = [
-            (pixels * square - total**2) / (pixels * 255) ** 2
-            for total, square in zip(totals, squares, strict=True)
-        ]
-        # A channel without any contrast must not be divided by nothing.
-        return mean, tuple(variance**0.5 if variance > 1e-12 else 1.0 for variance in variances)
+        return from_sums(pixels, totals, squares)
 
     def _quarantine(self, dropped: Mapping[int, str]) -> tuple[Quarantined, ...]:
         """In the order of the rows."""

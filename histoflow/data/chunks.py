@@ -12,8 +12,9 @@ import io
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from numpy.typing import NDArray
 
 from histoflow import files
 from histoflow.data.decoding import Chunk, same_hashes
+from histoflow.errors import DataError
 
 CHUNK_BYTES = 8 * 2**20
 CHUNK_IMAGES = 1024
-_REASON, _WHY = "unreadable/row", "unreadable/reason"
+_COLUMNS, _REASON, _WHY = "columns", "unreadable/row", "unreadable/reason"
 
 
 def images_per_chunk(image_bytes: int) -> int:
@@ -38,19 +40,26 @@ def save_array(path: Path, array: NDArray[Any], told: Callable[[Any], None] | No
 
     ``told`` of each part that is written, for a hash of the file.
     """
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
     content = array.tobytes() if array.dtype.kind == "U" else np.ascontiguousarray(array).reshape(-1).data
     with path.open("wb") as file:
-        for part in (header.getvalue(), content):
+        for part in (array_header(array.dtype, array.shape), content):
             if told:
                 told(part)
             file.write(part)
 
 
+def array_header(kind: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """What stands before the content of an npy file."""
+    header = io.BytesIO()
+    told = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, told)
+    return header.getvalue()
+
+
 def write_chunk(folder: Path, start: int, stop: int, chunk: Chunk) -> None:
     """Pixels first: where the table stands, the chunk is complete."""
-    unreadable = {
+    known = {
+        _COLUMNS: _records(chunk.columns),
         _REASON: np.array(list(chunk.unreadable), np.int64),
         _WHY: np.array(list(chunk.unreadable.values()), np.str_),
     }
@@ -60,12 +69,21 @@ def write_chunk(folder: Path, start: int, stop: int, chunk: Chunk) -> None:
     with files.storage_errors(stem):
         try:
             save_array(pixels, chunk.pixels)
-            np.savez(table, **chunk.columns, **unreadable)  # type: ignore[arg-type]
+            np.savez(table, **known)  # type: ignore[arg-type]
             pixels.replace(f"{stem}.npy")
             table.replace(f"{stem}.npz")
         finally:
             pixels.unlink(missing_ok=True)
             table.unlink(missing_ok=True)
+
+
+def _records(columns: Mapping[str, NDArray[Any]]) -> NDArray[np.void]:
+    """As one array, which is read and written much faster than one for each column."""
+    kinds = [(name, values.dtype, values.shape[1:]) for name, values in columns.items()]
+    records = np.empty(len(columns["row"]), kinds)
+    for name, values in columns.items():
+        records[name] = values
+    return records
 
 
 @dataclass(frozen=True)
@@ -86,9 +104,18 @@ class Stored:
         pixels: NDArray[np.uint8] = np.load(f"{self._stem}.npy", mmap_mode="r").view(np.ndarray)
         return pixels
 
+    def read_into(self, images: NDArray[np.uint8]) -> None:
+        """Their pixels, in half the time that a memory map takes to come to the same."""
+        with Path(f"{self._stem}.npy").open("rb") as file:
+            file.seek(-images.nbytes, os.SEEK_END)
+            if file.readinto(images.reshape(-1).data) != images.nbytes:
+                raise DataError(f"{file.name} is cut short. Run again to have it decoded again.")
+
     def table(self) -> dict[str, NDArray[Any]]:
         with Path(f"{self._stem}.npz").open("rb") as file, np.load(file, allow_pickle=False) as table:
-            return {name: table[name] for name in table.files}
+            records = table[_COLUMNS]
+            columns = {name: records[name] for name in records.dtype.names}
+            return columns | {name: table[name] for name in (_REASON, _WHY)}
 
     def is_whole(self) -> bool:
         """Whether it was decoded, and its files are what was written."""
@@ -145,9 +172,14 @@ class DecodedSet:
         return found
 
     def by_chunk(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """The place of each chunk's first image, and all its images."""
-        for start, chunk in zip(self._starts.tolist(), self._chunks, strict=False):
-            yield start, chunk.pixels
+        """The place of each chunk's first image, and all its images: until the next ones are asked for."""
+        starts = self._starts.tolist()
+        most = max(end - start for start, end in pairwise(starts))
+        buffer = np.empty((most, *self.shape), np.uint8)
+        for chunk, (start, end) in zip(self._chunks, pairwise(starts), strict=True):
+            images = buffer[: end - start]
+            chunk.read_into(images)
+            yield start, images
 
 
 def remove_if_empty(folder: Path) -> None:

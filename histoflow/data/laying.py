@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoflow.components import Row, Samples
-from histoflow.data.chunks import save_array
+from histoflow.data.chunks import array_header, save_array
 from histoflow.data.store import SplitFacts, shard_name
 
 SHARD_BYTES = 64 * 2**20
+_PARTS_AHEAD = 3
+
+
+class _Digest:
+    """The SHA-256 of what is written, worked out by a thread while more is being made ready."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._beside = ThreadPoolExecutor(1)
+        self._under_way: deque[Future[None]] = deque()
+
+    def update(self, part: Any) -> None:
+        if len(self._under_way) >= _PARTS_AHEAD:
+            self._under_way.popleft().result()
+        self._under_way.append(self._beside.submit(self._hash.update, part))
+
+    def hexdigest(self) -> str:
+        self._beside.shutdown()
+        for part in self._under_way:
+            part.result()
+        return self._hash.hexdigest()
+
+
+class _Shard:
+    """A file that is given its images little by little."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
+        self.path, self.images = path, shape[0]
+        self.left = self.images
+        self.digest = _Digest()
+        self._append(array_header(np.dtype(np.uint8), shape))
+
+    def add(self, images: NDArray[np.uint8]) -> None:
+        self._append(images.reshape(-1).data)
+        self.left -= len(images)
+
+    def _append(self, part: Any) -> None:
+        self.digest.update(part)
+        with self.path.open("ab") as file:
+            file.write(part)
 
 
 @dataclass
@@ -29,51 +70,37 @@ class SplitWriter:
     """How many will come."""
     shards: list[int] = field(default_factory=list)
     digests: dict[str, str] = field(default_factory=dict)
-    _filled: int = 0
     _left: int = field(init=False)
-    _buffer: NDArray[np.uint8] = field(init=False)
+    _shard: _Shard | None = None
 
     def __post_init__(self) -> None:
         self.folder.mkdir()
         self._left = self.total
-        self._buffer = np.empty((self._next, *self.shape), np.uint8)
-
-    @property
-    def _next(self) -> int:
-        """Images of the shard under way."""
-        most = max(1, SHARD_BYTES // int(np.prod(self.shape)))
-        return min(self._left, most)
 
     def add(self, images: NDArray[np.uint8], places: NDArray[np.int64] | None = None) -> None:
         """Take the images at these places; all of them where there is no choice."""
         places = np.arange(len(images)) if places is None else places
         while len(places):
-            taken = places[: self._next - self._filled]
-            end = self._filled + len(taken)
-            # Told to clip, numpy writes straight into ``out``; places out of range are no case here.
-            np.take(images, taken, axis=0, out=self._buffer[self._filled : end], mode="clip")
-            self._filled, places = end, places[len(taken) :]
-            if self._filled == self._next:
-                self._flush()
+            self._shard = shard = self._shard or self._begin()
+            taken, places = places[: shard.left], places[shard.left :]
+            # Told to clip, numpy is quicker; places out of range are no case here.
+            shard.add(images.take(taken, axis=0, mode="clip"))
+            if not shard.left:
+                self._end(shard)
 
-    def _flush(self) -> None:
-        shard = self._buffer[: self._filled]
-        name = shard_name(len(self.shards))
-        self._save(name, shard)
-        self.shards.append(len(shard))
-        self._left -= len(shard)
-        self._filled = 0
+    def _begin(self) -> _Shard:
+        most = max(1, SHARD_BYTES // int(np.prod(self.shape)))
+        return _Shard(self.folder / shard_name(len(self.shards)), (min(self._left, most), *self.shape))
+
+    def _end(self, shard: _Shard) -> None:
+        self.digests[shard.path.name] = shard.digest.hexdigest()
+        self.shards.append(shard.images)
+        self._left -= shard.images
+        self._shard = None
 
     def _save(self, name: str, array: NDArray[Any]) -> None:
-        """Hashed by one thread while another writes."""
-        digest = hashlib.sha256()
-        with ThreadPoolExecutor(1) as beside:
-            hashed = []
-            save_array(
-                self.folder / name, array, lambda part: hashed.append(beside.submit(digest.update, part))
-            )
-        for part in hashed:
-            part.result()
+        digest = _Digest()
+        save_array(self.folder / name, array, digest.update)
         self.digests[name] = digest.hexdigest()
 
     def finish(

@@ -3,31 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Sums = NDArray[np.int64]
 """3 × channels: how many pixels there are, the sum of their levels, and of the levels' squares."""
-_SLICE = 64  # images looked at at once: their squares are to stay in the processor's cache
+_SLICE_BYTES = 2**18  # looked at at once: as float32, and their squares, they are to stay in a core's cache
+_ROWS = 256  # as many squares of levels as float32 adds up without rounding
+
+
+class Moments(NamedTuple):
+    """N × channels, of each image."""
+
+    totals: NDArray[np.int64]
+    """The sum of its levels."""
+    squares: NDArray[np.int64]
+    """The sum of their squares."""
+
+
+def of_each(images: NDArray[np.uint8]) -> Moments:
+    count, height, width, channels = images.shape
+    found = Moments(*np.zeros((2, count, channels), np.int64))
+    step = max(1, _SLICE_BYTES // max(1, height * width * channels))
+    for start in range(0, count, step):
+        some = slice(start, start + step)
+        for row in range(0, height, _ROWS):
+            totals, squares = _column_sums(images[some, row : row + _ROWS])
+            found.totals[some] += totals
+            found.squares[some] += squares
+    return found
+
+
+def _column_sums(images: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """In float32, for which there are fast sums; of so few rows they are exact."""
+    count, height, width, channels = images.shape
+    levels = images.reshape(count, height, width * channels).astype(np.float32)
+    ones = np.ones((1, height), np.float32)
+    totals = ones @ levels
+    np.multiply(levels, levels, out=levels)
+    squares = ones @ levels
+    # Channels are told apart when few numbers are left.
+    told = [sums.reshape(count, width, channels).sum(axis=1, dtype=np.int64) for sums in (totals, squares)]
+    return told[0], told[1]
 
 
 def sums_of(shards: Iterable[NDArray[np.uint8]], channels: int) -> Sums:
     found = np.zeros((3, channels), np.int64)
     for images in shards:
-        for start in range(0, len(images), _SLICE):
-            found += _sums(images[start : start + _SLICE])
+        moments = of_each(images)
+        found[0] += len(images) * images.shape[1] * images.shape[2]
+        found[1] += moments.totals.sum(axis=0)
+        found[2] += moments.squares.sum(axis=0)
     return found
-
-
-def _sums(images: NDArray[np.uint8]) -> Sums:
-    count, height, width, channels = images.shape
-    # Row upon row keeps numpy in its fast loops; channels are told apart when few numbers are left.
-    rows = images.reshape(count * height, width * channels)
-    totals = rows.sum(axis=0, dtype=np.uint32)
-    squares = np.multiply(rows, rows, dtype=np.uint16).sum(axis=0, dtype=np.uint64)
-    told = [sums.reshape(width, channels).sum(axis=0, dtype=np.int64) for sums in (totals, squares)]
-    return np.stack([np.full(channels, count * height * width), *told])
 
 
 def mean_and_std(sums: Sums) -> tuple[tuple[float, ...], tuple[float, ...]]:

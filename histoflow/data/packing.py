@@ -45,6 +45,7 @@ def pack(
     folder = home / recipe.folder_name
     if (folder / "manifest.json").is_file():
         progress.say(f"Packed data are there already: {folder}")
+        folder.touch()  # as good as new to whoever clears away what is old
         return folder
     with _only_one_builds(folder), _only_one_builds(home / recipe.decoded_name):
         if not (folder / "manifest.json").is_file():

@@ -9,7 +9,7 @@ from typing import Any
 from histoflow import files
 from histoflow.data.store import SCHEMA
 
-_DECODING = 1
+_DECODING = 2
 """Raise it when the same images would be decoded, hashed or measured otherwise."""
 
 

@@ -47,6 +47,8 @@ class StudyRecord(BaseModel):
     experiment: dict[str, Any]
     search: dict[str, Any]
     environment: dict[str, Any]
+    packed: str | None = None
+    """The folder of the packed data."""
     data_fingerprint: str | None = None
 
 
@@ -79,10 +81,10 @@ class Study:
         record, source = self.read(), str(self.folder / RECORD)
         return Tuning(parse(record.experiment, registry, source), parse_search(record.search, source))
 
-    def hold_data(self, fingerprint: str) -> None:
+    def hold_data(self, packed: Path, fingerprint: str) -> None:
         """All trials of a study are of the same data, also where it goes on another day."""
         folders.refuse_other_data(f"study {self.id}", self.read().data_fingerprint, fingerprint)
-        self.update(data_fingerprint=fingerprint)
+        self.update(packed=str(packed), data_fingerprint=fingerprint)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -243,10 +243,10 @@ with Study(Path({str(study.folder)!r})).lock():
 
 def test_a_study_goes_on_only_with_the_data_it_began_with() -> None:
     study = begun(small_tuning())
-    study.hold_data("a" * 64)
-    study.hold_data("a" * 64)
+    study.hold_data(Path("packed"), "a" * 64)
+    study.hold_data(Path("packed"), "a" * 64)
     with pytest.raises(RunError, match="The data of study study have changed"):
-        study.hold_data("b" * 64)
+        study.hold_data(Path("packed"), "b" * 64)
 
 
 def test_a_study_is_found_by_part_of_its_id() -> None:

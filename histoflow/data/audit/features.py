@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -10,15 +12,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from histoflow.data.audit.planes import planes
+from histoflow.data.audit.texture import shares, sharpness_and_texture
+from histoflow.data.moments import Moments, of_each
+
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 THUMBNAIL = 24
 _NEAR_WHITE, _UNSATURATED = 215, 25  # levels: the darkest channel of glass, and how far its channels differ
-_PIXELS_AT_ONCE = 2**18  # what stays in a core's cache while a dozen measures are taken of it
+_AT_ONCE = 24  # images: what is looked at of them stays in a core's cache while a dozen measures are taken
+_SIDE = 64
+"""Pixels: of images that are wider or higher, colours are counted at pixels spread over them."""
 
 
-def describe(images: Bytes) -> dict[str, NDArray[Any]]:
+def describe(images: Bytes, moments: Moments | None = None) -> dict[str, NDArray[Any]]:
     """Measurements of N×H×W×C images, by name; each array has N entries, and none is NaN.
 
     ==============  ==========  ==============================================================================
@@ -31,156 +39,117 @@ def describe(images: Bytes) -> dict[str, NDArray[Any]]:
                                 mean, log spread and log greatest of gradients, and their unevenness
     thumbnail       N×24×24     grey, averaged over areas
     ==============  ==========  ==============================================================================
+
+    ``background`` and ``histogram`` of large images are of pixels spread evenly, ``sharpness`` and
+    ``texture`` of windows; both are such that a turned image is measured at the same places.
+    ``moments`` are those of the images, where the caller has them already.
     """
+    moments = moments or of_each(images)
     parts = [_describe(part) for part in _slices(images)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    measured = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return _mean_and_std(moments, images.shape[1] * images.shape[2]) | measured
 
 
 def _slices(images: Bytes) -> Iterator[Bytes]:
-    step = max(1, _PIXELS_AT_ONCE // (images.shape[1] * images.shape[2]))
-    for start in range(0, max(1, len(images)), step):
-        yield images[start : start + step]
+    for start in range(0, max(1, len(images)), _AT_ONCE):
+        yield images[start : start + _AT_ONCE]
 
 
 def _describe(images: Bytes) -> dict[str, NDArray[Any]]:
-    planes = np.ascontiguousarray(images.transpose(3, 0, 1, 2))
-    grey = _grey(planes)
-    mean, std = _mean_and_std(planes)
+    spread = planes(images, *(_spread(side) for side in images.shape[1:3]))
+    spread = spread.reshape(*spread.shape[:2], math.prod(spread.shape[2:]))
     return {
-        "mean": mean,
-        "std": std,
-        "low": planes.min(axis=(2, 3)).T,
-        "high": planes.max(axis=(2, 3)).T,
-        "background": _background(planes),
-        "sharpness": _sharpness(grey),
-        "histogram": _histogram(planes),
-        "texture": _texture(grey),
-        "thumbnail": _thumbnail(grey),
+        **_extremes(images),
+        "background": _background(spread),
+        "histogram": _histogram(spread),
+        **sharpness_and_texture(images),
+        "thumbnail": _thumbnail(images),
     }
 
 
-def _grey(planes: Bytes) -> Bytes:
-    if len(planes) != 3:
-        first: Bytes = planes[0]
-        return first
-    weighted = planes[0] * np.uint16(77)
-    weighted += planes[1] * np.uint16(150)
-    weighted += planes[2] * np.uint16(29)
-    weighted += 128
-    grey: Bytes = (weighted >> 8).astype(np.uint8)
-    return grey
-
-
-def _mean_and_std(planes: Bytes) -> tuple[Floats, Floats]:
-    """Exact: whole numbers are summed."""
-    count = planes.shape[2] * planes.shape[3]
-    flat = planes.reshape(*planes.shape[:2], count)
-    whole = np.uint32 if count * 255**2 < 2**32 else np.uint64
-    mean = flat.sum(axis=2, dtype=whole) / count
-    square = np.multiply(flat, flat, dtype=np.uint16).sum(axis=2, dtype=whole) / count
+def _mean_and_std(moments: Moments, pixels: int) -> dict[str, Floats]:
+    mean, square = moments.totals / pixels, moments.squares / pixels
     std = np.sqrt(np.maximum(square - mean**2, 0))
-    return mean.T.astype(np.float32), std.T.astype(np.float32)
+    return {"mean": mean.astype(np.float32), "std": std.astype(np.float32)}
 
 
-def _background(planes: Bytes) -> Floats:
-    darkest = planes.min(axis=0)
-    glass = (darkest >= _NEAR_WHITE) & (planes.max(axis=0) - darkest <= _UNSATURATED)
-    share: Floats = glass.mean(axis=(1, 2), dtype=np.float32)
+def _extremes(images: Bytes) -> dict[str, Bytes]:
+    count, height, width, channels = images.shape
+    rows = images.reshape(count, height, width * channels)
+    low, high = (
+        np.ascontiguousarray(found.reshape(count, width, channels).transpose(0, 2, 1))
+        for found in (rows.min(axis=1), rows.max(axis=1))
+    )
+    return {"low": low.min(axis=2), "high": high.max(axis=2)}
+
+
+# ── Colours ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def _spread(side: int) -> list[slice]:
+    """From either end to the middle: the same pixels, whichever end is the first."""
+    step, half = -(-side // _SIDE), side // 2
+    if step == 1:
+        return [slice(None)]
+    first = step // 2  # so that no gap in the middle is wider than the others
+    return [slice(first, half, step), slice(side - 1 - first, side - 1 - half, -step)]
+
+
+def _background(spread: Bytes) -> Floats:
+    darkest = spread.min(axis=0)
+    glass = (darkest >= _NEAR_WHITE) & (spread.max(axis=0) - darkest <= _UNSATURATED)
+    share: Floats = glass.mean(axis=1, dtype=np.float32)
     return share
 
 
-def _sharpness(grey: Bytes) -> Floats:
-    wide = np.pad(grey, ((0, 0), (1, 1), (1, 1)), mode="edge").astype(np.int16)
-    laplacian = wide[:, 1:-1, 1:-1] * np.int16(-4)
-    for neighbour in (wide[:, :-2, 1:-1], wide[:, 2:, 1:-1], wide[:, 1:-1, :-2], wide[:, 1:-1, 2:]):
-        laplacian += neighbour
-    values = laplacian.reshape(len(grey), grey.shape[1] * grey.shape[2]).astype(np.float32)
-    variance = _mean_square(values) - values.mean(axis=1) ** 2
-    sharpness: Floats = np.log1p(np.maximum(variance, 0))
-    return sharpness
-
-
-def _mean_square(values: Floats) -> Floats:
-    square: Floats = np.einsum("np,np->n", values, values)
-    return square / np.float32(max(1, values.shape[1]))
-
-
-def _histogram(planes: Bytes) -> NDArray[np.float16]:
-    if len(planes) == 3:
-        codes = (planes[0] >> 6) * np.uint8(16) + (planes[1] >> 6) * np.uint8(4) + (planes[2] >> 6)
+def _histogram(spread: Bytes) -> NDArray[np.float16]:
+    if len(spread) == 3:
+        codes = (spread[0] >> 6) * np.uint8(16) + (spread[1] >> 6) * np.uint8(4) + (spread[2] >> 6)
     else:
-        codes = planes[0] >> 2
-    return _shares(codes, 64).astype(np.float16)
+        codes = spread[0] >> 2
+    return shares(codes, 64).astype(np.float16)
 
 
-def _shares(codes: Bytes, kinds: int) -> Floats:
-    """How often each code below ``kinds`` occurs in each image."""
-    flat = codes.reshape(len(codes), codes.shape[1] * codes.shape[2])
-    counts = np.zeros((len(flat), kinds), np.float32)
-    for row, image in zip(counts, flat, strict=True):
-        row[:] = np.bincount(image, minlength=kinds)
-    return counts / np.float32(flat.shape[1])
+# ── The thumbnail ───────────────────────────────────────────────────────────────────────────────
+
+_GREY = (77 / 256, 150 / 256, 29 / 256)
 
 
-def _texture(grey: Bytes) -> NDArray[np.float16]:
-    return np.hstack([_patterns(grey), _gradients(grey)]).astype(np.float16)
+def _thumbnail(images: Bytes) -> Bytes:
+    count, height, width, channels = images.shape
+    rows = images.reshape(count, height, width * channels)
+    fold = _fold(height)
+    left = height // fold
+    folded = _folded(rows, fold).reshape(count * left, width * channels)
+    narrow = (folded @ _across(width, channels)).reshape(count, left, THUMBNAIL)
+    thumbnail: Bytes = np.rint(_areas(left) / np.float32(fold) @ narrow).astype(np.uint8)
+    return thumbnail
 
 
-_AROUND = ((0, 0), (0, 1), (0, 2), (1, 2), (2, 2), (2, 1), (2, 0), (1, 0))
+def _folded(rows: Bytes, fold: int) -> Floats:
+    if fold == 1:
+        return rows.astype(np.float32)
+    summed = rows[:, ::fold].astype(np.uint16)
+    for start in range(1, fold):
+        summed += rows[:, start::fold]
+    return summed.astype(np.float32)
 
 
-def _patterns(grey: Bytes) -> Floats:
-    """Shares of local binary patterns: which of the 8 neighbours are as bright as the pixel."""
-    height, width = grey.shape[1:]
-    wide = np.pad(grey, ((0, 0), (1, 1), (1, 1)), mode="edge")
-    codes = np.zeros_like(grey)
-    for row, column in _AROUND:
-        brighter = wide[:, row : row + height, column : column + width] >= grey
-        codes += codes
-        codes |= brighter.view(np.uint8)
-    return _shares(codes, 256) @ _uniform_patterns()
+def _fold(side: int) -> int:
+    """Rows that are added up first: where that leaves areas as they are, or nearly so."""
+    if side % THUMBNAIL == 0:
+        return side // THUMBNAIL
+    return next((fold for fold in range(side // (2 * THUMBNAIL), 1, -1) if side % fold == 0), 1)
 
 
 @cache
-def _uniform_patterns() -> Floats:
-    """256×10: to its count of ones belongs a pattern whose ones stand together, to the tenth all others."""
-    bits = np.arange(256)[:, None] >> np.arange(8) & 1
-    changes = (bits != np.roll(bits, 1, axis=1)).sum(axis=1)
-    kinds = np.where(changes <= 2, bits.sum(axis=1), 9)
-    return np.eye(10, dtype=np.float32)[kinds]
-
-
-def _gradients(grey: Bytes) -> Floats:
-    """Mean, spread and greatest of the steps between neighbours, and how uneven the two directions are."""
-    signed = grey.astype(np.int16)
-    down, across = (_steps(signed, axis) for axis in (1, 2))
-    mean = [steps.mean(axis=1) for steps in (down, across)]
-    return np.stack(
-        [
-            np.log1p(mean[0] + mean[1]),
-            np.log1p(_mean_square(down) + _mean_square(across)) / 2,
-            np.log1p(np.maximum(down.max(axis=1), across.max(axis=1))),
-            np.abs(mean[0] - mean[1]) / (mean[0] + mean[1] + 1),
-        ],
-        axis=1,
-    )
-
-
-def _steps(grey: NDArray[np.int16], axis: int) -> Floats:
-    """N×steps between neighbours along the axis; a single one of 0 where there is but one pixel along it."""
-    if grey.shape[axis] == 1:
-        return np.zeros((len(grey), 1), np.float32)
-    steps = np.abs(np.diff(grey, axis=axis)).astype(np.float32)
-    flat: Floats = steps.reshape(len(steps), steps.shape[1] * steps.shape[2])
-    return flat
-
-
-def _thumbnail(grey: Bytes) -> Bytes:
-    down, across = _areas(grey.shape[1]), _areas(grey.shape[2])
-    rows = grey.reshape(-1, grey.shape[2]).astype(np.float32) @ across.T
-    small: Floats = down @ rows.reshape(len(grey), grey.shape[1], THUMBNAIL)
-    thumbnail: Bytes = np.rint(small).astype(np.uint8)
-    return thumbnail
+def _across(width: int, channels: int) -> Floats:
+    """Levels of a row × 24: what each contributes to the grey of each stretch of it."""
+    grey = _GREY if channels == 3 else (1.0, *[0.0] * (channels - 1))
+    fold = _fold(width)
+    areas = np.repeat(_areas(width // fold) / fold, fold, axis=1)
+    weights = areas.T[:, None] * np.array(grey, np.float32)[:, None]
+    return np.ascontiguousarray(weights.reshape(-1, THUMBNAIL), np.float32)
 
 
 @cache
@@ -196,6 +165,7 @@ def _areas(side: int) -> Floats:
 # ── Files ───────────────────────────────────────────────────────────────────────────────────────
 
 _HEADER_BYTES = 2**16
+_JPEG = b"\xff\xd8"
 
 
 def describe_file(path: Path) -> dict[str, float]:
@@ -204,12 +174,22 @@ def describe_file(path: Path) -> dict[str, float]:
     ``bytes`` is its size, ``quality`` that of a JPEG (1 to 100), by its quantisation table.
     """
     try:
-        with path.open("rb") as file:
-            header = file.read(_HEADER_BYTES)
-            size = file.seek(0, 2)
+        header, size = _header(path)
     except OSError:  # whoever decodes it will say why
         return {"bytes": np.nan, "quality": np.nan}
     return {"bytes": float(size), "quality": _quality(header)}
+
+
+def _header(path: Path) -> tuple[bytes, int]:
+    """The beginning of a file, more of it where it is a JPEG; and the file's size."""
+    descriptor = os.open(path, os.O_RDONLY)  # without what a file object costs
+    try:
+        header = os.read(descriptor, len(_JPEG))
+        if header == _JPEG:
+            header += os.read(descriptor, _HEADER_BYTES)
+        return header, os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
 
 
 def _quality(header: bytes) -> float:
@@ -223,7 +203,7 @@ def _quality(header: bytes) -> float:
 
 def _tables(header: bytes) -> Iterator[bytes]:
     """The quantisation tables of a JPEG's header; of another file none."""
-    place = 2 if header[:2] == b"\xff\xd8" else len(header)
+    place = 2 if header[:2] == _JPEG else len(header)
     while place + 4 <= len(header) and header[place] == 0xFF and header[place + 1] != 0xDA:
         marker, length = header[place + 1], int.from_bytes(header[place + 2 : place + 4])
         if marker == 0xDB:

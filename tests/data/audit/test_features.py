@@ -74,6 +74,28 @@ def test_turning_an_image_changes_only_its_thumbnail(turn):
     assert np.abs(difference).max() <= 1
 
 
+@pytest.mark.parametrize("shape", [(96, 96), (65, 65), (97, 131), (20, 300), (224, 64)])
+@pytest.mark.parametrize("turn", [lambda i: np.rot90(i, axes=(1, 2)), lambda i: i[:, ::-1]])
+def test_large_images_are_looked_at_in_the_same_places_however_they_are_turned(shape, turn):
+    images = noise(2, *shape, 3)
+    found, after = describe(images), describe(turn(images))
+    for name in ("mean", "std", "low", "high", "background", "histogram"):
+        assert np.array_equal(after[name], found[name]), name  # turned copies are known by these
+    for name in ("sharpness", "texture"):
+        np.testing.assert_allclose(after[name].astype(float), found[name].astype(float), rtol=2e-3)
+    assert np.abs(after["thumbnail"].astype(int) - turn(found["thumbnail"]).astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("side", [96, 97, 224])
+def test_a_speck_is_seen_wherever_it_lies_in_a_large_image(side):
+    for row, column in np.random.default_rng(0).integers(0, side - 8, (20, 2)):
+        image = np.full((1, side, side, 3), 240, np.uint8)
+        image[0, row : row + 8, column : column + 8] = (120, 40, 120)
+        found = describe(image)
+        assert 0.99 < found["background"][0] < 0.999
+        assert found["low"][0].tolist() == [120, 40, 120]
+
+
 def test_glass_is_background_and_tissue_is_not():
     images = np.full((2, 10, 10, 3), 240, np.uint8)
     images[1, :3] = (180, 90, 160)
