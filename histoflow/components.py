@@ -284,6 +284,8 @@ class Transform(Component[P]):
     """An augmentation that only moves whole pixels, and so takes uint8 images as well."""
     may_decline: bool = False
     """A preprocessing that gives back the very array it was given where it can do nothing; it is counted."""
+    version: int = 1
+    """Of a preprocessing: raise it when the same parameters would give other images."""
 
 
 @dataclass(frozen=True)

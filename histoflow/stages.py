@@ -5,17 +5,16 @@ The flows wrap each of them in a Prefect task; they run as well from a notebook 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel, ConfigDict
 
-from histoflow import crossvalidation, files, folders, home, progress, runs, stopping
+from histoflow import crossvalidation, fetched, files, folders, home, progress, runs, stopping
 from histoflow import registry as plugins
-from histoflow.components import Dataset, Reporter, Transform
-from histoflow.errors import DataError, RunError, UserError
+from histoflow.components import Dataset, Reporter, Samples, Transform
+from histoflow.errors import RunError, UserError
 from histoflow.experiment import Choice, Experiment, parse
 from histoflow.registry import Registry
 from histoflow.runs import Run
@@ -31,7 +30,7 @@ class RawData(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     listing: Path
-    """A JSON file with the path and hash of each."""
+    """A JSON file with the path and hash of each, and when it was last changed."""
     files: int
     digest: str
     """The hash of all names and contents."""
@@ -127,12 +126,10 @@ def fetch(experiment: Experiment, registry: Registry | None = None) -> RawData:
     folder = home.raw() / choice.name
     folder.mkdir(exist_ok=True)
     paths = [Path(path).absolute() for path in dataset.fetch(choice, folder)]
-    hashes = _hashes(paths)
-    digest = files.digest_of_data(sorted(hashes.items()))
-    listing = folder / f"files-{digest[:16]}.json"
-    files.write_json(listing, {"paths": [str(path) for path in paths], "sha256": hashes})
-    changes = _changes(dataset, choice, paths, digest, hashes, folder)
-    return RawData(listing=listing, files=len(paths), digest=digest, changes=changes)
+    found = fetched.fetched(paths)
+    listing = found.write(folder)
+    changes = _changes(dataset, choice, paths, found.digest, found.hashes, folder)
+    return RawData(listing=listing, files=len(paths), digest=found.digest, changes=changes)
 
 
 def _changes(
@@ -161,24 +158,6 @@ def _changes(
     return told
 
 
-def _hashes(paths: Sequence[Path]) -> dict[str, str]:
-    """SHA-256 by the name relative to what all paths share, so that moving a folder changes nothing."""
-    if not paths:
-        return {}
-    common = os.path.commonpath([path.parent for path in paths])
-    hashes = {}
-    with progress.track("Hashing", total=len(paths), unit="files") as advance:
-        for path in paths:
-            try:
-                hashes[path.relative_to(common).as_posix()] = files.digest_of_file(path)
-            except OSError as error:
-                raise DataError(
-                    f"Cannot read {path}: {error.strerror}. Make it readable, or take it away."
-                ) from error
-            advance()
-    return hashes
-
-
 def preprocess(experiment: Experiment, raw: RawData, registry: Registry | None = None) -> Packed:
     """The packed data that the experiment trains on, unless its ``audit`` refuses them: then AuditError."""
     from histoflow.data.audit import policy
@@ -195,29 +174,36 @@ def pack(experiment: Experiment, raw: RawData, registry: Registry | None = None)
 
     registry = registry or plugins.installed()
     dataset = registry.get(Dataset, experiment.dataset.name)
+    transforms = [registry.get(Transform, choice.name) for choice in experiment.preprocess]
     recipe = packing.Recipe(
         dataset=experiment.dataset.model_dump(mode="json", exclude=set(dataset.located_by)),
         dataset_version=dataset.version,
         raw_digest=raw.digest,
         preprocess=[choice.model_dump(mode="json") for choice in experiment.preprocess],
+        preprocess_versions=[transform.version for transform in transforms],
         split=experiment.split.model_dump(),
         dropped=experiment.audit.dropped,
     )
-    paths = [Path(path) for path in files.read_json(raw.listing)["paths"]]
-    transforms = [registry.get(Transform, choice.name) for choice in experiment.preprocess]
+    found = fetched.read(raw.listing)
     steps = [
         transform.build(choice) for transform, choice in zip(transforms, experiment.preprocess, strict=True)
     ]
+
+    def open_samples() -> Samples:
+        found.refuse_changed()  # at once, and not only after the long work
+        return dataset.open(experiment.dataset, found.paths)
+
     folder = packing.pack(
         recipe,
         facts=dataset.facts(experiment.dataset),
-        open_samples=lambda: dataset.open(experiment.dataset, paths),
+        open_samples=open_samples,
         steps=cast("Any", steps),
         home=home.packed(),
         policies=experiment.audit.model_dump(),
         may_decline={
             place: transform.name for place, transform in enumerate(transforms) if transform.may_decline
         },
+        refuse_changed=found.refuse_changed,
     )
     return Packed(folder=folder, fingerprint=recipe.fingerprint)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from torch import Tensor
 from histoflow import home as homes
 from histoflow import stages
 from histoflow.best import best_epoch
+from histoflow.components import Transform
 from histoflow.data.store import PackedStore
 from histoflow.engine import checkpoint
 from histoflow.engine.batch import Batch
@@ -28,6 +31,7 @@ from histoflow.errors import (
 )
 from histoflow.evaluating import store_of
 from histoflow.experiment import Experiment, parse
+from histoflow.registry import installed
 from histoflow.runs import Run
 from support import small_experiment
 
@@ -231,6 +235,64 @@ def test_packed_data_are_shared_by_runs_with_other_training() -> None:
     assert first == second
     assert third.fingerprint != first.fingerprint
     assert len([path for path in homes.packed().iterdir() if path.is_dir()]) == 2
+
+
+def folder_experiment(folder: Path, **changes: object) -> Experiment:
+    return parse(
+        {
+            "dataset": {"name": "image_folder", "path": str(folder)},
+            "architecture": {"name": "cnn", "widths": [4]},
+            "split": {"val": 0.3, "test": 0.3},
+            **changes,
+        }
+    )
+
+
+def test_a_file_that_changes_between_hashing_and_packing_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    experiment = folder_experiment(patches(tmp_path, 40))
+    raw = stages.fetch(experiment)
+    changed = tmp_path / "b" / "0.png"
+    Image.fromarray(np.full((12, 12, 3), 7, np.uint8)).save(changed)
+    with pytest.raises(DataError, match=rf"{changed} changed while .* Run again"):
+        stages.pack(experiment, raw)
+    assert [path.name for path in homes.packed().iterdir() if path.is_dir()] == []
+    store = PackedStore(stages.pack(experiment, stages.fetch(experiment)).folder)
+    darkest = [store.split("train"), store.split("val"), store.unseal_test()]
+    assert min(split.gather(np.arange(len(split))).mean((1, 2, 3)).min() for split in darkest) == 7
+
+
+def test_a_file_that_goes_away_while_it_is_packed_is_named(tmp_path: Path) -> None:
+    experiment = folder_experiment(patches(tmp_path, 40))
+    raw = stages.fetch(experiment)
+    for index in (0, 1):
+        (tmp_path / ("a" if index else "b") / f"{index}.png").unlink()
+    with pytest.raises(DataError, match=r"[01]\.png, and 1 more, changed while"):
+        stages.pack(experiment, raw)
+
+
+def test_the_same_files_in_two_places_are_packed_each_from_its_own(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    shutil.copytree(patches(here, 40), there)
+    raw = stages.fetch(folder_experiment(here))
+    other = stages.fetch(folder_experiment(there))
+    assert raw.digest == other.digest
+    shutil.rmtree(there)
+    store = PackedStore(stages.pack(folder_experiment(here), raw).folder)
+    assert store.manifest.classes == ("a", "b")
+
+
+def test_another_version_of_a_preprocessing_packs_anew_and_the_manifest_tells_its_parameters_alone() -> None:
+    experiment = small_experiment(preprocess=[{"name": "resize", "size": 24}])
+    raw = stages.fetch(experiment)
+    registry = installed()
+    key = ("transform", "resize")
+    newer = replace(registry.components[key], component=replace(registry.get(Transform, "resize"), version=2))
+    first = stages.pack(experiment, raw)
+    second = stages.pack(experiment, raw, replace(registry, components=registry.components | {key: newer}))
+    assert first.folder != second.folder
+    for packed in (first, second):
+        assert PackedStore(packed.folder).manifest.preprocess == (experiment.preprocess[0].model_dump(),)
 
 
 def test_a_model_that_training_has_since_replaced_is_evaluated_anew() -> None:

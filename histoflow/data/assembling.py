@@ -47,7 +47,7 @@ class Assembly:
         )
         kept = np.delete(np.arange(len(self._rows)), list(audited.dropped))
         self._refuse_empty_splits(kept)
-        splits = self._write(folder, kept)
+        splits = self._write(folder, kept, audited.copies)
         size = (self._shape[0], self._shape[1])
         noted = notes(self.decoded, size, self.may_decline, self._examined.sources)
         mean, std = self._mean_and_std(kept)
@@ -117,7 +117,7 @@ class Assembly:
 
     # ── What is written of them ─────────────────────────────────────────────────────────────────
 
-    def _write(self, folder: Path, kept: Places) -> dict[SplitName, SplitFacts]:
+    def _write(self, folder: Path, kept: Places, copies: Places) -> dict[SplitName, SplitFacts]:
         members = {name: kept[self._splits[kept] == number] for number, name in enumerate(SPLITS)}
         writers = {name: SplitWriter(folder / name, self._shape, len(members[name])) for name in SPLITS}
         with progress.track("Laying down", total=len(kept)) as advance:
@@ -126,13 +126,13 @@ class Assembly:
                     begin, end = np.searchsorted(members[name], (start, start + len(images)))
                     writer.add(images, members[name][begin:end] - start)
                     advance(int(end - begin))
-        return {name: self._finish(writers[name], members[name]) for name in SPLITS}
+        return {name: self._finish(writers[name], members[name], copies) for name in SPLITS}
 
-    def _finish(self, writer: SplitWriter, members: Places) -> SplitFacts:
+    def _finish(self, writer: SplitWriter, members: Places, copies: Places) -> SplitFacts:
         return writer.finish(
             [self._rows[place] for place in members],
             self._labels[members],
-            self.decoded.columns["hash"][members],
+            {"hashes": self.decoded.columns["hash"][members], "copies": copies[members]},
             len(self.samples.classes),
         )
 

@@ -22,6 +22,7 @@ def refuse_contradictions(facts: Facts, samples: Samples) -> None:
             f"A data set needs images of two classes or more. Got {len(rows)} of {samples.classes}."
         )
     _refuse_strange_labels(samples)
+    _refuse_one_class(samples)
     _refuse_other_files(samples)
     _refuse_half_grouped(rows)
     _refuse_strange_weights(rows)
@@ -55,6 +56,18 @@ def _refuse_strange_labels(samples: Samples) -> None:
             f"for its task is multilabel. Got {strange.label!r}."
         )
     raise DataError(f"The label of {strange.source} must be 0 to {classes - 1}. Got {strange.label!r}.")
+
+
+def _refuse_one_class(samples: Samples) -> None:
+    """What all images show, or none shows, cannot be learnt."""
+    labels = (row.label if isinstance(row.label, tuple) else (row.label,) for row in samples.rows)
+    found = {tuple(sorted(label)) for label in labels}
+    if len(found) < 2:
+        shown = ", ".join(samples.classes[number] for number in found.pop())
+        raise DataError(
+            f"The images of a data set must differ in which of {', '.join(samples.classes)} they show. "
+            f"All {len(samples.rows)} show {shown or 'none'}. Correct the labels, or add images of other classes."
+        )
 
 
 def _is_label(label: Any, classes: int) -> bool:

@@ -96,7 +96,7 @@ def _refuse_too_few(counts: _Counts, classes: Sequence[str], folds: int) -> None
     if groups[-1] < folds:
         raise DataError(
             f"training.folds must be at most the number of groups in train and val, which is {groups[-1]}: "
-            f"no group may stand in two folds. Got {folds}."
+            f"no group may stand in two folds, nor may copies of an image. Got {folds}."
         )
     rare = {classes[place]: int(count) for place, count in enumerate(groups[:-1]) if 0 < count < folds}
     if rare:

@@ -1,9 +1,9 @@
 """Cross-validation: packed stores in which train and val are cut anew, one store for each fold.
 
 The store of a fold is an ordinary packed store, beside the one it is made of. That store's train and val are
-joined and cut into parts of like size, by group and evenly in each class; fold 2 of 5 validates on the second
-part and trains on the others. Its test split is the other store's. Stores of one cross-validation share their
-files by hard links, so that all of them together take the room of one.
+joined and cut into parts of like size, evenly in each class, groups and copies kept together; fold 2 of 5
+validates on the second part and trains on the others. Its test split is the other store's. Stores of one
+cross-validation share their files by hard links, so that all of them together take the room of one.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from histoflow import files, progress
 from histoflow.components import SplitName
 from histoflow.data.audit.finding import Finding
+from histoflow.data.audit.together import Together
 from histoflow.data.chunks import save_array
 from histoflow.data.dealing import deal_folds
 from histoflow.data.laying import SplitWriter, count_classes
@@ -32,8 +33,10 @@ from histoflow.data.store import Manifest, PackedStore, SplitFacts, SplitReader,
 from histoflow.errors import DataError, StorageError
 
 _JOINED: tuple[SplitName, SplitName] = ("train", "val")
-_CUTTING = 1
+_CUTTING = 2
 """Raise it when the same data would be cut otherwise."""
+_OVERTAKEN = ("copies_in_val", "near_copies_in_val", "groups_in_val", "split_shares")
+"""What the audit says of the parent's cut between train and val, which a fold replaces."""
 _BLOCK = 256
 """Images read at once."""
 
@@ -47,7 +50,14 @@ def fold_store(parent: Path, folds: int, fold: int) -> PackedStore:
             missing = [number for number in cut.numbers if not _is_there(cut.folder(number))]
             if fold in missing:
                 _build(cut, missing)
+    folder.touch()  # as good as new to whoever clears away what is old
     return PackedStore(folder)
+
+
+def folders_of_folds(parent: Path, folds: int) -> list[Path]:
+    """Where the stores of this store's folds lie, or will."""
+    cut = _Cut(PackedStore(parent), folds)
+    return [cut.folder(number) for number in cut.numbers]
 
 
 def _is_there(folder: Path) -> bool:
@@ -149,11 +159,16 @@ class _Cut:
 
     @property
     def _keys(self) -> NDArray[Any]:
-        """What must stay together: the group, else images that are the same pixel for pixel."""
-        if "groups.npy" in self.columns:
-            return self.columns["groups.npy"]
-        hashes = self.columns["hashes.npy"]
-        return hashes.view(f"S{hashes.shape[1]}")[:, 0]
+        """What must stay together: groups and copies, and whatever hangs together by these.
+
+        Where there are no groups, images that are the same pixel for pixel take their place.
+        """
+        hashes, copies = self.columns["hashes.npy"], self.columns["copies.npy"]
+        keys = self.columns.get("groups.npy", hashes.view(f"S{hashes.shape[1]}")[:, 0])
+        sets = Together(len(keys))
+        sets.join_alike(keys)
+        sets.join_alike(np.where(copies < 0, -1 - np.arange(len(keys)), copies))
+        return keys[sets.all]
 
     def images(self, places: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The pixels of these images, whose places ascend."""
@@ -239,7 +254,7 @@ def _store(cut: _Cut, parts: Sequence[_Part], fold: int, folder: Path) -> Manife
             "splits": facts,
             "mean": mean,
             "std": std,
-            "findings": (*cut.manifest.findings, _note(cut, fold)),
+            "findings": (*_still_true(cut), _note(cut, fold)),
         }
     )
 
@@ -248,12 +263,21 @@ def _joined(cut: _Cut, parts: Sequence[int]) -> NDArray[np.int64]:
     return np.concatenate([cut.parts[part] for part in parts])
 
 
+def _still_true(cut: _Cut) -> Iterator[Finding]:
+    """Findings of the parent, but for those of how its train and val were cut."""
+    for finding in cut.manifest.findings:
+        of_both = finding.check == "shift" and tuple(finding.figures.get("splits", ())) == _JOINED
+        if finding.check not in _OVERTAKEN and not of_both:
+            yield finding
+
+
 def _note(cut: _Cut, fold: int) -> Finding:
     return Finding(
         check="folds",
         severity="note",
-        message=f"Fold {fold} of {cut.folds}: train and val were joined and cut anew. What the audit says of "
-        f"train and val was found before that; what it says of images and of test holds as it is.",
+        message=f"Fold {fold} of {cut.folds}: train and val were joined and cut anew; each group, and all "
+        f"copies of an image, stay in one fold. What else the audit says of train and val was found before "
+        f"that; what it says of images and of test holds as it is.",
     )
 
 

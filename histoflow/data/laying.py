@@ -104,13 +104,13 @@ class SplitWriter:
         self.digests[name] = digest.hexdigest()
 
     def finish(
-        self, rows: Sequence[Row], labels: NDArray[Any], hashes: NDArray[np.uint8], classes: int
+        self, rows: Sequence[Row], labels: NDArray[Any], more: Mapping[str, NDArray[Any]], classes: int
     ) -> SplitFacts:
-        """Write what is known of the images, which came in this order."""
+        """Write what is known of the images, which came in this order; ``more`` is written as it is."""
         assert not self._left
         groups = [row.group for row in rows if row.group is not None]
         grouped = len(groups) == len(rows)
-        for name, column in _columns(rows, labels, hashes, groups if grouped else None).items():
+        for name, column in _columns(rows, labels, more, groups if grouped else None).items():
             self._save(f"{name}.npy", column)
         return SplitFacts(
             images=len(rows),
@@ -122,12 +122,12 @@ class SplitWriter:
 
 
 def _columns(
-    rows: Sequence[Row], labels: NDArray[Any], hashes: NDArray[np.uint8], groups: Sequence[str] | None
+    rows: Sequence[Row], labels: NDArray[Any], more: Mapping[str, NDArray[Any]], groups: Sequence[str] | None
 ) -> Mapping[str, NDArray[Any]]:
     columns: dict[str, NDArray[Any]] = {
         "labels": labels,
         "sources": np.asarray([row.source for row in rows], np.str_),
-        "hashes": hashes,
+        **more,
     }
     if groups is not None:
         columns["groups"] = np.asarray(groups, np.str_)

@@ -21,6 +21,7 @@ from histoflow.data.decoding import Decoder, Image
 from histoflow.data.preparing import prepare
 from histoflow.data.recipe import Recipe
 from histoflow.data.splitting import Splitter
+from histoflow.errors import DataError
 
 __all__ = ["Recipe", "pack"]
 
@@ -34,13 +35,15 @@ def pack(
     *,
     policies: Mapping[str, str] | None = None,
     may_decline: Mapping[int, str] | None = None,
+    refuse_changed: Callable[[], None] = lambda: None,
     processes: int | None = None,
 ) -> Path:
     """The folder of the packed store of this recipe; built now unless it is there already.
 
     ``policies`` say what is done about each finding of the audit. ``may_decline`` names the steps, by their
-    places, that give an image back as it is where they can do nothing. ``processes`` decode; None takes as
-    many as there are cores, where that pays.
+    places, that give an image back as it is where they can do nothing. ``refuse_changed`` is
+    called when all files have been read, and raises DataError if they are no longer those of the recipe.
+    ``processes`` decode; None takes as many as there are cores, where that pays.
     """
     folder = home / recipe.folder_name
     if (folder / "manifest.json").is_file():
@@ -74,9 +77,18 @@ def pack(
             )
             with files.atomic_folder(folder) as temporary:
                 manifest = assembly.lay_down(temporary)
+                _hold_files_to(refuse_changed, between)
                 files.write_json(temporary / "manifest.json", manifest.model_dump(mode="json"))
             shutil.rmtree(between)
     return folder
+
+
+def _hold_files_to(refuse_changed: Callable[[], None], between: Path) -> None:
+    try:
+        refuse_changed()
+    except DataError:
+        shutil.rmtree(between)  # what was decoded need not be what the recipe's digest is of
+        raise
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from histoflow.data.store import SCHEMA
 
 _DECODING = 2
 """Raise it when the same images would be decoded, hashed or measured otherwise."""
+_AUDITING = 1
+"""Raise it when the checks would leave out other images under the same settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,13 +23,18 @@ class Recipe:
     dataset_version: int
     raw_digest: str
     preprocess: Sequence[Mapping[str, Any]]
+    preprocess_versions: Sequence[int] = ()
+    """Of the code of each step of ``preprocess``."""
     split: Mapping[str, Any]
     dropped: Sequence[str] = ()
     """The settings of the audit under which images are left out."""
 
     @property
     def fingerprint(self) -> str:
-        return files.digest_of_data({"schema": SCHEMA, **asdict(self)})
+        versions = {"schema": SCHEMA, "decoding": _DECODING}
+        if self.dropped:
+            versions["auditing"] = _AUDITING
+        return files.digest_of_data({**versions, **asdict(self)})
 
     @property
     def folder_name(self) -> str:

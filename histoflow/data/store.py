@@ -2,7 +2,7 @@
 
     <folder>/manifest.json              what this is: data set, chain, classes, counts, mean, findings
     <folder>/train/images-00000.npy     uint8, images × height × width × channels
-    <folder>/train/labels.npy           and sources.npy, hashes.npy: one entry per image;
+    <folder>/train/labels.npy           and sources.npy, hashes.npy, copies.npy: one entry per image;
                                         groups.npy where there are any, weights.npy where they differ
     <folder>/val/…  <folder>/test/…
 
@@ -27,7 +27,7 @@ from histoflow.data.audit.finding import Finding
 from histoflow.errors import DataError
 from histoflow.files import digest_of_file, read_json, refuse_newer
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 class SplitFacts(BaseModel):
@@ -134,6 +134,12 @@ class SplitReader:
     def hashes(self) -> NDArray[np.uint8]:
         """N×16: alike for images that are alike pixel for pixel."""
         return self._column("hashes")
+
+    @cached_property
+    def copies(self) -> NDArray[np.int64]:
+        """Alike for images, of whichever split, that hang together as copies, turned and changed ones too; -1
+        for images without."""
+        return self._column("copies")
 
     @cached_property
     def weights(self) -> NDArray[np.float64] | None:

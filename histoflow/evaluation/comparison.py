@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
 Verdict = Literal["better", "worse", "no difference shown"]
 
+_OF_ALL_IMAGES = (sums.BRIER, sums.LOG_LOSS, sums.CALIBRATION_ERROR)
 _ALWAYS: dict[str, Metrics] = {
     kind: {metric.name: (metric, Params()) for metric in chosen}
     for kind, chosen in {
-        "calibration": (sums.BRIER, sums.LOG_LOSS, sums.CALIBRATION_ERROR),
+        "calibration": _OF_ALL_IMAGES,
         "recall": (sums.RECALL,),
     }.items()
 }
@@ -99,8 +100,10 @@ def compare(
     """
     (given_a, truth), (given_b, _) = checked_split(a, labels), checked_split(b, labels)
     units = units_of(truth, groups)
+    shown = sums.shown(truth, given_a.shape[1])
+    supports = (paired.of_all(units), *paired.of_classes(units, shown))
     pairs = {
-        (kind, name): _Pair(name, *chosen, (given_a, given_b), truth)
+        (kind, name): _Pair(name, *chosen, (given_a, given_b), truth, supports)
         for kind, several in {"metrics": metrics, **_ALWAYS}.items()
         for name, chosen in several.items()
     }
@@ -136,10 +139,16 @@ class _Pair:
         params: Params,
         models: tuple[NDArray[np.float64], NDArray[np.float64]],
         labels: NDArray[np.int64],
+        supports: tuple[paired.Support, ...],
     ) -> None:
+        """``supports`` are those of a figure of all images, and of one of each class."""
         self._higher_is_better = metric.higher_is_better
         self._scores = [score_all({name: (metric, params)}, given, labels)[name] for given in models]
         self.tries = [Resampled(name, metric, params, given, labels) for given in models]
+        parts = _parts(sums.shown(labels, models[0].shape[1]))
+        asked = [Resampled(name, metric, params, given, labels) for given in models]
+        even = metric in _OF_ALL_IMAGES or all(_is_a_mean_over_images(one, parts) for one in asked)
+        self._supports = (supports[0] if even else _rarest(supports), *supports[1:])
 
     def difference(self, place: int, units: Units, level: float) -> Difference:
         """Of the overall figure at place 0, of the first class at place 1, and so on."""
@@ -159,17 +168,45 @@ class _Pair:
 
     def _interval(self, place: int, units: Units, level: float) -> tuple[Interval | None, str]:
         """Or why there is none."""
-        if len(units) < paired.FEWEST_UNITS:
-            drawn = "groups" if units.grouped else "images"
-            return None, f"no interval: {len(units)} {drawn} are too few, it takes {paired.FEWEST_UNITS}"
+        support = self._supports[place]
+        if support.units < paired.FEWEST_UNITS:
+            few = f"{support.units} {support.what} are too few"
+            return None, f"no interval: {few}, it takes {paired.FEWEST_UNITS}"
         drawn_a, drawn_b = (tried.figures for tried in self.tries)
         if drawn_a is None or drawn_b is None:
             return None, f"no interval: {' '.join(tried.failure for tried in self.tries).strip()}"
-        tail = paired.tail_of(units, level)
+        tail = paired.tail_of(units, level, support)
         if tail * len(drawn_a) < 1:  # the ends would lie beyond all that was drawn
             return None, f"no interval: {len(drawn_a)} resamples are too few, it takes {ceil(1 / tail):,}"
-        found = paired.interval(drawn_b[:, place] - drawn_a[:, place], tail)
-        return found, "" if found else "no interval: undefined in more than half of the resamples"
+        found, reason = paired.interval(drawn_b[:, place] - drawn_a[:, place], tail)
+        return found, f"no interval: {reason}" if reason else ""
+
+
+def _parts(shown: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Parts × images: all images, then those that show a class and those that do not, class by class."""
+    split = [column for column in shown.T if column.any() and not column.all()]
+    return np.stack([np.ones(len(shown), bool), *(part for one in split for part in (one, ~one))]).astype(
+        np.float32
+    )
+
+
+def _is_a_mean_over_images(tried: Resampled, parts: NDArray[np.float32]) -> bool:
+    """Whether the figure of all images is that of two parts, each weighted by its images.
+
+    It is for accuracy, whose images all count the same, and not where few images of a rare class count much.
+    """
+    tried.take(parts)
+    if tried.figures is None:
+        return False
+    sizes, (whole, *figures) = parts[1:].sum(axis=1), tried.figures[:, 0]
+    together = (sizes * figures).reshape(-1, 2).sum(axis=1) / len(parts[0])
+    return bool(np.allclose(together, whole, rtol=0, atol=1e-6))  # NaN, where a part has no figure, is unlike
+
+
+def _rarest(supports: tuple[paired.Support, ...]) -> paired.Support:
+    """Of a figure that averages over classes or ranks them: that of the class with the fewest."""
+    told_apart = (one for one in supports if one.units)
+    return min(told_apart, key=lambda one: (one.units, one.what))  # in a tie, "that show" before "without"
 
 
 def _right(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.bool_]:

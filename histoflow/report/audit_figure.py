@@ -36,7 +36,8 @@ def _draw(axes: Axes, row: int, figures: Mapping[str, Any]) -> None:
     if chance:
         axes.barh(row, chance[1] - chance[0], left=chance[0], height=0.56, color=RULE, alpha=0.6)
     found = figures["auc"]
-    axes.plot([found["low"], found["high"]], [row, row], color=INK, linewidth=1.8, solid_capstyle="round")
+    if found["low"] is not None:
+        axes.plot([found["low"], found["high"]], [row, row], color=INK, linewidth=1.8, solid_capstyle="round")
     axes.plot(found["value"], row, "o", color=INK, markersize=6, label="all" if row == 0 else "_all")
     for hue, name in enumerate(FAMILIES):
         area = figures.get("families", {}).get(name)
@@ -47,7 +48,8 @@ def _draw(axes: Axes, row: int, figures: Mapping[str, Any]) -> None:
 
 def _lowest(comparisons: Sequence[Mapping[str, Any]]) -> float:
     """0.4, or less where something would be cut off."""
-    lows = [figures["auc"]["low"] for figures in comparisons]
+    found = [figures["auc"] for figures in comparisons]
+    lows = [auc["value"] if auc["low"] is None else auc["low"] for auc in found]
     lows += [area["value"] for figures in comparisons for area in figures.get("families", {}).values()]
     lows += [figures["by_chance"][0] for figures in comparisons if figures.get("by_chance")]
     return max(0.0, min(0.4, float(min(lows)) - 0.02))

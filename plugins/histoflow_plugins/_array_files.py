@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import tokenize
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from histoflow import DataError, UnreadableImage
 from histoflow_plugins._image_files import few, shown
-from histoflow_plugins._npz import NpzArrays, damage_told
+from histoflow_plugins._npz import NpzArrays
 
 if TYPE_CHECKING:
     import h5py
@@ -107,11 +108,7 @@ class NpzFile:
         return np.array(self._arrays[name][index])
 
     def whole(self, name: str) -> NDArray[Any]:
-        import numpy as np
-
-        with damage_told(self.file), np.load(self.file, allow_pickle=False) as arrays:
-            array: NDArray[Any] = arrays[name]
-            return array
+        return self._arrays.whole(name)
 
     def check(self, names: Iterable[str]) -> None:
         self._arrays.check_stored(*names)
@@ -124,7 +121,7 @@ class NpyFile:
         self.file = file
         try:
             array = np.load(file, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
+        except (ValueError, EOFError, OSError, SyntaxError, tokenize.TokenError) as error:
             why = _NOT_OPENED if "Python objects" in str(error) else f"It is damaged: {error}"
             raise DataError(f"{file} cannot be used. {why}") from error
         self.headers: Mapping[str, Described] = {ONLY: Header(array.shape, array.dtype)}

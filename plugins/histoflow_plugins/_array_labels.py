@@ -11,6 +11,7 @@ from histoflow_plugins._class_names import numbered
 from histoflow_plugins._image_files import SPLIT_NAMES, few, some
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
 
@@ -87,6 +88,7 @@ def _of_numbers(values: NDArray[Any], names: Sequence[str], classes: Sequence[st
     _refuse(
         names, ~np.isfinite(values) | (values != np.round(values)), "labels must be whole numbers", values
     )
+    _refuse(names, ~_fit_int64(values), "labels must be whole numbers of 64 bits", values)
     whole = values.astype(np.int64)
     if classes:
         outside = (whole < 0) | (whole >= len(classes))
@@ -94,6 +96,16 @@ def _of_numbers(values: NDArray[Any], names: Sequence[str], classes: Sequence[st
         return Labels(_two_or_more(tuple(classes)), whole.tolist())
     known, labels = np.unique(whole, return_inverse=True)
     return Labels(_two_or_more(tuple(map(str, known.tolist()))), labels.reshape(-1).tolist())
+
+
+def _fit_int64(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether each is the same as int64. Floats above 2⁵³ stand for several whole numbers."""
+    import numpy as np
+
+    if values.dtype.kind == "f":
+        fits: NDArray[np.bool_] = np.abs(values) <= 2.0**53
+        return fits
+    return np.asarray(values <= np.iinfo(np.int64).max)
 
 
 def _two_or_more(classes: tuple[str, ...]) -> tuple[str, ...]:

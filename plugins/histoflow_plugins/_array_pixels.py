@@ -22,6 +22,10 @@ Values = Literal["auto", "0..1", "0..255", "0..65535"]
 _WHITE: Mapping[Values, float] = {"0..1": 1.0, "0..255": 255.0, "0..65535": 65535.0}
 _SLACK = 1e-3
 """By how much of the range values may leave it, as resizing makes them."""
+_LEAST_OF_BYTES = 16
+"""Floats and long integers that stay below are not taken for 0 to 255: they may be anything scaled."""
+_LEAST_OF_WORDS = 4 * 4095
+"""Likewise for 0 to 65535: cameras store values of 10, 12 or 14 bits in words of 16."""
 _TRIED = 16
 """Images that tell the range of all."""
 
@@ -124,8 +128,8 @@ def white_of(rows: Rows, values: Values) -> float:
     """The value of full brightness: as it is set, else as the type or some images tell. Raises DataError."""
     file, key = rows.arrays[0]
     dtype = file.headers[key].dtype
-    if values != "auto" or dtype == "uint8":
-        return _WHITE["0..255" if values == "auto" else values]
+    if values != "auto":
+        return _WHITE[values]
     low, high = _range(rows)
     told = f"Their {dtype} values reach from {low:g} to {high:g} in the images that were tried"
     if low < -_SLACK or high > _WHITE["0..65535"]:
@@ -133,13 +137,24 @@ def white_of(rows: Rows, values: Values) -> float:
             f"images must have values from 0 to 1, 255 or 65535. {told}; "
             f"if they were normalised, undo that, for histoflow does it by itself"
         )
+    guess = _guess(dtype, high)
+    if guess is None:
+        raise DataError(
+            f"it cannot be told which value is white. {told}. Set values: 0..1, values: 0..255 or "
+            f"values: 0..65535; if white is another value, scale the images to one of these"
+        )
+    return _WHITE[guess]
+
+
+def _guess(dtype: np.dtype[Any], high: float) -> Values | None:
+    """Which values there are where the highest one leaves no doubt: a wrong guess makes images black."""
+    if dtype == "uint8":
+        return None if high == 1 else "0..255"
     if dtype.kind == "f" and high <= 1 + _SLACK:
-        return _WHITE["0..1"]
-    if (dtype.kind == "f" or dtype.itemsize > 2) and high <= _WHITE["0..255"]:
-        return _WHITE["0..255"]
-    if dtype == "uint16" and high > _WHITE["0..255"]:
-        return _WHITE["0..65535"]
-    raise DataError(f"it cannot be told which value is white. {told}. Set values: 0..255 or values: 0..65535")
+        return "0..1"
+    if (dtype.kind == "f" or dtype.itemsize > 2) and _LEAST_OF_BYTES < high <= _WHITE["0..255"]:
+        return "0..255"
+    return "0..65535" if dtype == "uint16" and high > _LEAST_OF_WORDS else None
 
 
 def _range(rows: Rows) -> tuple[float, float]:

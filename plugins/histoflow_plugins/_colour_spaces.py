@@ -30,17 +30,41 @@ LIGHT = 240.0
 
 _AT_ONCE = 2**16  # pixels for each thread: what is done to so many stays in its cache
 
+_NEARLY_BLACK = 3.0  # L of a grey whose level is 11 of 255
+_NEARLY_GREY = 5.0  # distance of a and b from 0; the tissue of H&E has 20 and more
+
 
 def in_parts(
     work: Callable[..., tuple[Tensor, Tensor]], images: Tensor, *others: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """``work(images, *others)``, on a processor for a few images at a time."""
+    """``work(images, *others)`` where it could be done, else the image; on a processor for a few at a time."""
     if images.device.type != "cpu":
-        return work(images, *others)
+        return _where_done(work, images, *others)
     size = max(1, _AT_ONCE * torch.get_num_threads() // images[0, 0].numel()) if len(images) else 1
     parts = zip(*(torch.split(each, size) for each in (images, *others)), strict=True)
-    changed, done = zip(*(work(*part) for part in parts), strict=True)
+    changed, done = zip(*(_where_done(work, *part) for part in parts), strict=True)
     return (changed[0], done[0]) if len(done) == 1 else (torch.cat(changed), torch.cat(done))
+
+
+def _where_done(
+    work: Callable[..., tuple[Tensor, Tensor]], images: Tensor, *others: Tensor
+) -> tuple[Tensor, Tensor]:
+    """An image with a pixel that is no number must not spoil those beside it: it stays as it is."""
+    precise = working_type(images)
+    sane = images.to(precise).nan_to_num(0.0, 0.0, 0.0).clamp_(0, 1)
+    changed, done = work(sane, *(other.to(precise) for other in others))
+    done = done & images.isfinite().flatten(1).all(dim=1)
+    return torch.where(done[:, None, None, None], changed.to(images.dtype), images), done
+
+
+def working_type(images: Tensor) -> torch.dtype:
+    """Half precision is too coarse for logarithms, and for directions."""
+    return torch.promote_types(images.dtype, torch.float32)
+
+
+def coloured(lab: Tensor) -> Tensor:
+    """N: which of the colours, N×3, are neither nearly black nor nearly grey, as stained tissue is not."""
+    return (lab[:, 0] >= _NEARLY_BLACK) & (lab[:, 1:].norm(dim=1) >= _NEARLY_GREY)
 
 
 @cache

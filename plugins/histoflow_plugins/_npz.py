@@ -6,9 +6,12 @@ into histoflow's home, by whichever process asks first; it is removed when whoev
 
 from __future__ import annotations
 
+import errno
+import lzma
 import os
 import shutil
 import struct
+import tokenize
 import weakref
 import zipfile
 import zlib
@@ -25,6 +28,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _CHUNK = 2**20
+_SIGNS_OF_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    tokenize.TokenError,
+    EOFError,
+    KeyError,
+    OverflowError,
+    RuntimeError,  # encrypted, or packed in a way that zipfile does not know
+    SyntaxError,
+    ValueError,
+)
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 """Of a member of a zip file; the last two numbers are the lengths of what follows: its name, and more."""
 
@@ -34,7 +50,10 @@ def damage_told(file: Path) -> Iterator[None]:
     """What a damaged file makes zipfile and numpy raise, told as a DataError that names the file."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
+    except (*_SIGNS_OF_DAMAGE, OSError) as error:
+        # Places that the file tells wrongly; any other number is about the disk or who may read it.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
         raise DataError(
             f"{file} is damaged or no npz file: {error}. Delete it and fetch it again."
         ) from error
@@ -81,7 +100,7 @@ class NpzArrays:
         import numpy as np
 
         with damage_told(self.file), np.load(self.file, allow_pickle=False) as arrays:
-            array: NDArray[Any] = arrays[name]
+            array: NDArray[Any] = arrays[f"{name}.npy"]
             return array
 
     def check_stored(self, *names: str) -> None:
@@ -120,23 +139,24 @@ class NpzArrays:
         import numpy as np
         from filelock import FileLock
 
-        target = self._folder / f"{name}.npy"
+        # Not the name itself: it may lead into other folders, and out of this one.
+        target = self._folder / f"{files.digest_of_data(name)[:32]}.npy"
         with FileLock(self._folder / "lock"):
             if not target.is_file():
                 files.remove_unfinished(target)
-                self._unpack(target)
+                self._unpack(name, target)
             array: NDArray[Any] = np.load(target, mmap_mode="r", allow_pickle=False)
             return array
 
-    def _unpack(self, target: Path) -> None:
+    def _unpack(self, name: str, target: Path) -> None:
         with (
             zipfile.ZipFile(self.file) as archive,
-            archive.open(target.name) as packed,
+            archive.open(f"{name}.npy") as packed,
             files.atomic_file(target) as temporary,
             temporary.open("wb") as unpacked,
             progress.track(
-                f"Unpacking {target.stem} of {self.file.name}",
-                archive.getinfo(target.name).file_size,
+                f"Unpacking {name} of {self.file.name}",
+                archive.getinfo(f"{name}.npy").file_size,
                 "bytes",
             ) as advance,
         ):

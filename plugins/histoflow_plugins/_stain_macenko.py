@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from histoflow_plugins._colour_spaces import constant, densities_of, in_parts, rgb_through
+from histoflow_plugins._colour_spaces import coloured, constant, densities_of, in_parts, lab_of, rgb_through
 
 Triple = tuple[float, ...]
 
@@ -33,7 +33,7 @@ class Stains:
 class Macenko:
     """Turns N×3×H×W images from 0 to 1 into those of the target, and says for which it could.
 
-    The others come back as they were: they have too little tissue, or not two stains.
+    The others come back as they were: they have too little tissue, not two stains, or next to no colour.
     """
 
     target: Stains
@@ -56,8 +56,7 @@ class Macenko:
         stains = constant(colours, images.device, images.dtype).T
         stains = stains / stains.norm(dim=0)
         change = (stains * (maxima / found.maxima).unsqueeze(1)) @ found.unmixing
-        changed = rgb_through(change @ densities).view(images.shape)
-        return torch.where(done[:, None, None, None], changed, images), done
+        return rgb_through(change @ densities).view(images.shape), done
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,8 @@ def _measured(densities: Tensor, alpha: float, beta: float) -> _Measured:
     """What Macenko et al. 2009 find: the outermost directions in the plane that holds most of the density."""
     tissue = densities.sum(dim=1) >= 3 * beta
     count = tissue.sum(dim=1)
-    plane = _plane(densities * tissue.unsqueeze(1), count)
+    stained = densities * tissue.unsqueeze(1)
+    plane = _plane(stained, count)
     flat = plane.mT @ densities  # along the plane's first direction, and across it
     slopes = flat[:, 1] / flat[:, 0].clamp(min=1e-3)
     outermost = _percentiles(slopes, tissue, (-_STEEPEST, _STEEPEST), (alpha, 100 - alpha))
@@ -102,8 +102,14 @@ def _measured(densities: Tensor, alpha: float, beta: float) -> _Measured:
         unmixing=unmixing @ plane.mT,
         maxima=both.view(-1, 2),
         tissue=count / tissue.shape[1],
-        sound=(count > 0) & (sine.abs() >= _LEAST_ANGLE),
+        sound=(count > 0) & (sine.abs() >= _LEAST_ANGLE) & _has_colour(stained, count),
     )
+
+
+def _has_colour(densities: Tensor, count: Tensor) -> Tensor:
+    """Noise of grey or black has directions too, but no stains."""
+    average = densities.sum(dim=2, keepdim=True) / count.clamp(min=1)[:, None, None]
+    return coloured(lab_of(rgb_through(average)).squeeze(2))
 
 
 def _plane(densities: Tensor, count: Tensor) -> Tensor:

@@ -7,10 +7,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from histoflow_plugins._colour_spaces import constant, densities_of, in_parts, lab_of, rgb_of
+from histoflow_plugins._colour_spaces import (
+    coloured,
+    constant,
+    densities_of,
+    in_parts,
+    lab_of,
+    rgb_of,
+    working_type,
+)
 from histoflow_plugins._stain_macenko import MOST_STRETCH, Triple
 
 _GLASS, _TISSUE = 0.1, 0.25  # mean optical density: what is between is partly tissue
+_LEAST_SPREAD = 2.0  # of a and b together: less is noise of one colour
 
 
 @dataclass(frozen=True)
@@ -18,7 +27,7 @@ class Reinhard:
     """Turns N×3×H×W images from 0 to 1 into such with these means and stds, and says for which it could.
 
     Glass is neither measured nor changed. Images come back as they were where there is too little tissue,
-    or too little contrast to be stretched.
+    too little contrast to be stretched, or next to no colour.
     """
 
     means: Triple
@@ -28,7 +37,7 @@ class Reinhard:
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         means, stds = (
-            constant(wanted, images.device, images.dtype).expand(len(images), 3)
+            constant(wanted, images.device, working_type(images)).expand(len(images), 3)
             for wanted in (self.means, self.stds)
         )
         return restyled(images, means, stds, self.tissue)
@@ -48,10 +57,10 @@ def _restyled(images: Tensor, means: Tensor, stds: Tensor, least_tissue: float) 
     lab, tissue = lab_of(rgb), tissue_in(rgb)
     found_means, found_stds = style_of(lab, tissue)
     done = (tissue.mean(dim=(1, 2)) >= least_tissue) & (found_stds * MOST_STRETCH > stds).all(dim=1)
+    done = done & coloured(found_means) & (found_stds[:, 1:].norm(dim=1) >= _LEAST_SPREAD)
     stretch = (stds / found_stds.clamp(min=1e-6)).unsqueeze(2)
     changed = (lab - found_means.unsqueeze(2)).mul_(stretch).add_(means.unsqueeze(2))
-    mixed = rgb_of(torch.lerp(lab, changed, tissue)).view(images.shape)
-    return torch.where(done[:, None, None, None], mixed, images), done
+    return rgb_of(torch.lerp(lab, changed, tissue)).view(images.shape), done
 
 
 def tissue_in(rgb: Tensor) -> Tensor:

@@ -167,6 +167,8 @@ class _Look:
         self._is_within = cache(self._has_folder_within)
 
     def at(self, place: str) -> Literal["file", "nothing", "outside"]:
+        if "\0" in place:  # no name can have it
+            return "nothing"
         if not self._goes_outside and not self._is_within(place.rpartition(os.sep)[0]):
             return "outside"
         try:

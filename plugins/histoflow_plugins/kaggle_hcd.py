@@ -74,7 +74,7 @@ class Survey:
 def survey(params: KaggleHcdParams) -> Survey:
     root = _root(params)
     present = _present(root / "train")
-    stated, mistakes = _column(root / LABELS, ("label",))
+    stated, label_mistakes = _column(root / LABELS, ("label",))
     slides, slide_mistakes = _column(_slides_file(params, root), SLIDE_COLUMNS)
     slides = {name: slide for name, slide in slides.items() if slide}
     unknown = [name for name in stated if name not in slides] if params.slides and not slide_mistakes else []
@@ -87,9 +87,10 @@ def survey(params: KaggleHcdParams) -> Survey:
         slides=slides,
         left_out=[*_strangers(root, present, stated), *_fate_of(unknown, params)],
         mistakes=[
-            *(mistakes or _label_mistakes(root, stated, present)),
+            *label_mistakes,
+            *_label_mistakes(root, stated, present, known=not label_mistakes),
             *slide_mistakes,
-            *_slide_mistakes(unknown, params),
+            *_slide_mistakes(unknown, stated, root, params),
         ],
     )
 
@@ -155,22 +156,33 @@ def _plain(name: str | None) -> str:
     return (name or "").strip().removesuffix(".tif")
 
 
-def _label_mistakes(root: Path, stated: Mapping[str, str], present: Mapping[str, str]) -> Iterator[str]:
+def _label_mistakes(
+    root: Path, stated: Mapping[str, str], present: Mapping[str, str], *, known: bool
+) -> Iterator[str]:
+    """Known tells whether nothing stated means that there is nothing, and not that it cannot be read."""
     strange = [f"{name}: {label}" for name, label in stated.items() if label not in ("0", "1")]
     if strange:
         yield f"each label in {root / LABELS} must be 0 or 1. Got {_some(strange)}"
     missing = [f"{name}.tif" for name in stated if name not in present]
     if missing:
         yield f"{root / 'train'} lacks {len(missing)} of {len(stated)} images with a label: {_some(missing)}"
-    if not stated:
+    if known and not stated:
         yield f"{root / LABELS} has no labels"
 
 
-def _slide_mistakes(unknown: Sequence[str], params: KaggleHcdParams) -> Iterator[str]:
+def _slide_mistakes(
+    unknown: Sequence[str], stated: Mapping[str, str], root: Path, params: KaggleHcdParams
+) -> Iterator[str]:
     if unknown and params.without_slide == "refuse":
         yield (
             f"{params.slides} names no slide for {len(unknown)} images: {_some(unknown)}. Complete it, "
             f"or set 'without_slide' to leave_out or own_group"
+        )
+    if unknown and params.without_slide == "leave_out" and len(unknown) == len(stated):
+        yield (
+            f"{_slides_file(params, root)} names none of the {len(stated)} images of {root / LABELS}, such as "
+            f"{_some(unknown[:1])}, so leaving out those without a slide leaves nothing. Give the list of "
+            f"these images, or set 'without_slide' to own_group"
         )
 
 

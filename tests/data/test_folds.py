@@ -198,6 +198,33 @@ def test_copies_of_an_image_without_a_group_stay_in_one_fold(tmp_path: Path) -> 
     assert all(pair <= held or pair <= trained for pair in pairs)
 
 
+def test_turned_copies_stay_in_one_fold_though_their_groups_differ(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (120, 6, 6, 3), np.uint8)
+    pixels[60:] = np.rot90(pixels[:60], axes=(1, 2))
+    rows = [
+        Row(label=i % 2, source=str(i), group=f"g{i}", split=("train", "val", "test")[(i + i // 60) % 3])
+        for i in range(120)
+    ]
+    samples = Samples(classes=("no", "yes"), rows=rows, read=pixels.__getitem__)
+    recipe = Recipe(
+        dataset={"name": "turned"},
+        dataset_version=1,
+        raw_digest="0",
+        preprocess=[],
+        split={"val": 0.2, "test": 0.2, "seed": 0},
+    )
+    parent = PackedStore(pack(recipe, Facts(), lambda: samples, (), tmp_path))
+    parted = [set(map(int, split.sources)) for split in (parent.split("train"), parent.split("val"))]
+    assert any(i in parted[0] and i + 60 in parted[1] for i in range(60))
+    assert set(parent.split("train").copies.tolist()) == {source % 60 for source in parted[0]}
+    store = fold_store(parent.folder, 2, 1)
+    train, val = (set(split.copies.tolist()) for split in (store.split("train"), store.split("val")))
+    assert not train & val
+    checks = {finding.check for finding in store.manifest.findings}
+    assert "near_copies_in_test" in checks
+    assert not {"near_copies_in_val", "copies_in_val"} & checks
+
+
 def test_weights_that_differ_in_one_split_alone_are_kept(tmp_path: Path) -> None:
     official = packed(
         tmp_path,

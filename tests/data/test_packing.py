@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from histoflow import Facts, Row, Samples, UnreadableImage, files
-from histoflow.data import assembling, laying
+from histoflow import Facts, Row, Samples, UnreadableImage, fetched, files
+from histoflow.data import assembling, laying, recipe
 from histoflow.data.audit.checks import Audited
 from histoflow.data.audit.examined import Examined
 from histoflow.data.audit.finding import Finding
@@ -125,12 +125,30 @@ def test_packing_again_uses_what_is_there(tmp_path: Path) -> None:
         {"dataset_version": 2},
         {"raw_digest": "1"},
         {"preprocess": [{"name": "resize", "size": 3}]},
+        {"preprocess_versions": [2]},
         {"split": {"val": 0.25, "test": 0.25, "seed": 1}},
     ],
     ids=lambda change: next(iter(change)),
 )
 def test_whatever_determines_the_pixels_or_splits_changes_the_fingerprint(change: dict[str, Any]) -> None:
     assert replace(RECIPE, **change).fingerprint != RECIPE.fingerprint
+
+
+def test_another_way_of_decoding_changes_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = RECIPE.folder_name, RECIPE.decoded_name
+    monkeypatch.setattr(recipe, "_DECODING", -1)
+    assert not set(before) & {RECIPE.folder_name, RECIPE.decoded_name}
+
+
+def test_another_audit_changes_the_fingerprint_only_where_it_leaves_images_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dropping = replace(RECIPE, dropped=["blank"])
+    before = RECIPE.fingerprint, dropping.fingerprint, dropping.decoded_name
+    monkeypatch.setattr(recipe, "_AUDITING", -1)
+    assert RECIPE.fingerprint == before[0]
+    assert dropping.fingerprint != before[1]
+    assert dropping.decoded_name == before[2]
 
 
 def test_an_unreadable_image_goes_into_quarantine_with_its_reason(tmp_path: Path) -> None:
@@ -146,6 +164,23 @@ def test_an_unreadable_image_goes_into_quarantine_with_its_reason(tmp_path: Path
         ("image-7", "truncated after 12 bytes")
     ]
     assert sum(split.images for split in manifest.splits.values()) == 59
+
+
+def test_a_file_that_changes_while_images_are_decoded_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    file, pixels = tmp_path / "images.npy", images()
+    np.save(file, pixels)
+    found = fetched.fetched([file])
+
+    def read(index: int) -> Any:
+        if index == 30:
+            np.save(file, pixels[::-1])
+            os.utime(file, ns=(0, 0))  # some disks tell times roughly
+        return np.load(file)[index]
+
+    home = tmp_path / "home"
+    with pytest.raises(DataError, match=rf"{file} changed while .* Run again"):
+        pack(RECIPE, Facts(), lambda: samples(read=read), (), home, refuse_changed=found.refuse_changed)
+    assert [path for path in home.iterdir() if path.is_dir()] == []
 
 
 def test_preprocessing_steps_run_in_their_order(tmp_path: Path) -> None:
@@ -237,7 +272,7 @@ def test_the_audit_is_told_of_every_image_and_what_it_drops_is_left_out(
         assert np.array_equal(examined.images(np.array([40, 3, 17])), pixels[[41, 3, 17]])
         told.append((examined, policies, more))
         finding = Finding(check="made", message="It was asked for.", severity="refused")
-        return Audited((finding,), {3: "it is blank", 41: "it is black"})
+        return Audited((finding,), {3: "it is blank", 41: "it is black"}, np.arange(59))
 
     def read(index: int) -> Any:
         if index == 20:

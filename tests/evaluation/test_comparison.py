@@ -61,10 +61,13 @@ def test_as_many_changes_for_the_worse_as_for_the_better_show_no_difference():
     assert found.metrics["accuracy"].low < 0 < found.metrics["accuracy"].high
 
 
-def test_a_model_beside_itself_shows_no_difference_at_all():
+def test_a_model_beside_itself_shows_no_difference_and_no_interval():
     found = compared(random_model(1), random_model(1))
     everything = [*found.metrics.values(), *found.calibration.values(), *found.recall]
-    assert {(one.difference, one.low, one.high) for one in everything} == {(0, 0, 0)}
+    assert {(one.difference, one.low, one.high) for one in everything} == {(0, None, None)}
+    assert {one.note for one in everything} == {
+        "no interval: the difference is the same in all resamples, which says nothing of chance"
+    }
     assert found.verdict == "no difference shown"
     assert (found.mcnemar.discordant, found.mcnemar.p) == (0, 1)
 
@@ -104,8 +107,8 @@ def test_of_a_metric_in_which_less_is_better_the_lower_figure_is_better():
 
 
 def test_one_group_that_changes_as_a_whole_proves_little():
-    """The same 60 images change: all of one patient in twenty, or three of each."""
-    in_one, spread = np.arange(IMAGES) // 30, np.arange(IMAGES) % 20
+    """The same 60 images change: all of two patients in twenty, or some of each."""
+    in_one, spread = np.arange(IMAGES) // 30, np.random.default_rng(2).integers(0, 20, IMAGES)
     a, b = right_on(~FIRST), right_on(np.ones(IMAGES, bool))
     by_image, of_one, of_all = (compared(a, b, groups=groups) for groups in (None, in_one, spread))
     assert [found.verdict for found in (by_image, of_one, of_all)] == [
@@ -125,7 +128,8 @@ def test_of_too_few_groups_no_interval_is_told_and_so_no_verdict():
     assert found.metrics["accuracy"].difference == pytest.approx(0.1)
     assert found.metrics["accuracy"].low is None
     assert found.metrics["accuracy"].note == "no interval: 5 groups are too few, it takes 6"
-    assert compared(a, b, groups=np.arange(IMAGES) % 6, draws=1000).verdict == "better"
+    six = np.random.default_rng(2).integers(0, 6, IMAGES)
+    assert compared(a, b, groups=six, draws=1000).verdict == "better"
 
 
 def test_an_interval_that_would_reach_beyond_all_resamples_is_not_told():
@@ -147,6 +151,72 @@ def test_strata_cost_degrees_of_freedom():
     reach = stats.t.ppf(0.975, 10) * np.sqrt(12 / 10)
     tail = paired.tail_of(units_of(labels, np.arange(12)), 0.95)
     assert tail == pytest.approx(stats.norm.cdf(-reach), rel=0.01)
+
+
+# ── Classes with few images ─────────────────────────────────────────────────────────────────────
+
+
+def of_a_rare_class(rare):
+    """Forty images, the first of them of class 1, and two models: B recognises class 1, A never does.
+
+    Both err on some of the images of class 0, too, each on its own.
+    """
+    labels = (np.arange(40) < rare).astype(int)
+    place = np.arange(40) % 7
+    told_a, told_b = (place == 6) & (labels == 0), (place == 5) | (labels == 1)
+    return *(0.1 + 0.8 * np.eye(2)[told.astype(int)] for told in (told_a, told_b)), labels
+
+
+@pytest.mark.parametrize("rare", [1, 2, 5])
+@pytest.mark.parametrize("metric", ["recall", "balanced_accuracy", "f1", "roc_auc"])
+def test_a_class_of_few_images_decides_nothing_however_many_there_are_of_others(metric, rare):
+    a, b, labels = of_a_rare_class(rare)
+    found = compared(a, b, labels, metrics=(metric,), draws=2000)
+    assert found.metrics[metric].difference > 0
+    assert found.verdict == "no difference shown"
+    assert (
+        found.metrics[metric].note == f"no interval: {rare} images that show class 1 are too few, it takes 6"
+    )
+    assert (found.recall[1].difference, found.recall[1].low) == (1, None)
+    assert found.calibration["log_loss"].low is not None
+
+
+def test_few_images_that_do_not_show_a_class_are_too_few_as_well():
+    a, b, labels = of_a_rare_class(3)
+    found = compared(a[:, ::-1], b[:, ::-1], 1 - labels, metrics=("roc_auc",), draws=2000)
+    assert found.metrics["roc_auc"].low is None
+    assert "too few" in found.recall[1].note
+
+
+def test_groups_that_show_a_class_count_and_not_their_images():
+    a, b, labels = of_a_rare_class(20)
+    groups = np.where(labels == 1, np.arange(40) % 3, 3 + np.arange(40) % 10)
+    found = compared(a, b, labels, metrics=("recall",), groups=groups, draws=2000)
+    assert found.metrics["recall"].note == "no interval: 3 groups that show class 1 are too few, it takes 6"
+
+
+def test_accuracy_in_which_all_images_count_alike_rests_on_all_of_them():
+    a, b, labels = of_a_rare_class(5)
+    found = compared(a, b, labels, metrics=("accuracy",), draws=2000)
+    assert found.metrics["accuracy"].low is not None
+
+
+def test_the_interval_of_a_rarer_class_reaches_further():
+    units = units_of(np.arange(40) // 30, None)
+    rare = paired.of_classes(units, np.eye(2, dtype=bool)[np.arange(40) // 30])[1]
+    assert rare == paired.Support(10, "images that show class 1")
+    reach = stats.t.ppf(0.975, 9) * np.sqrt(10 / 9)
+    assert paired.tail_of(units, 0.95, rare) == pytest.approx(stats.norm.cdf(-reach), rel=0.01)
+
+
+@pytest.mark.parametrize("metric", ["recall", "roc_auc"])
+def test_models_that_guess_are_seldom_called_better_where_a_class_is_rare(metric):
+    chance, labels = np.random.default_rng(0), (np.arange(40) < 3).astype(int)
+    verdicts = []
+    for seed in range(10):
+        a, b = (np.column_stack((1 - told, told)) for told in chance.random((2, 40)))
+        verdicts.append(compared(a, b, labels, metrics=(metric,), seed=seed).verdict)
+    assert verdicts == ["no difference shown"] * 10
 
 
 # ── Figures that are undefined ──────────────────────────────────────────────────────────────────

@@ -77,6 +77,16 @@ def test_arrays_of_each_split(tmp_path: Path, keys: tuple[str, str], given: bool
     assert np.array_equal(pixels(samples), IMAGES)
 
 
+def test_arrays_in_a_folder_of_each_split_are_not_mistaken_for_those_of_another(tmp_path: Path) -> None:
+    parts = {"train": slice(0, 4), "test": slice(4, 6)}
+    arrays = {
+        f"{split}/{key}": a[p] for split, p in parts.items() for key, a in (("x", IMAGES), ("y", LABELS))
+    }
+    np.savez_compressed(tmp_path / "data.npz", x=IMAGES[::-1], **arrays)
+    samples = opened(tmp_path / "data.npz", image_key="{split}/x", label_key="{split}/y")
+    assert np.array_equal(pixels(samples), IMAGES)
+
+
 def test_files_of_each_split_as_patchcamelyon_has_them(tmp_path: Path) -> None:
     for split, part in (("train", slice(0, 4)), ("test", slice(4, 6))):
         h5(tmp_path / f"set_{split}_x.h5", x=IMAGES[part])
@@ -203,6 +213,8 @@ def test_labels(
         (SEVERAL, {"multilabel": False}, "just one label of an image must be 1. Got [1 0 1] at 000000"),
         (LABELS, {"multilabel": True}, "labels must be N×K of 0 and 1. Got one label an image"),
         (np.zeros((6, 2, 2)), {}, "labels must be N, or N×K of 0 and 1, alike in all splits. Got 6×2×2 float64"),
+        (np.array([0, 1, 1e300, 0, 1, 1]), {}, "labels must be whole numbers of 64 bits. Got 1e+300 at 000002."),
+        (np.array([0, 1, 2**64 - 1, 0, 1, 1], np.uint64), {"classes": ("a", "b")}, "of 64 bits. Got 18446744073709551615 at 000002."),
         (LABELS.astype("M8[D]"), {}, "labels must be whole numbers or text. Got datetime64[D]"),
         (np.array([b"a", b"b", b"\xff"] * 2), {}, "texts must be in UTF-8"),
     ],
@@ -233,6 +245,12 @@ def test_layouts_and_types(tmp_path: Path, images: NDArray[Any], params: dict[st
     found = pixels(opened(npz(tmp_path, x=images, y=LABELS), **params))
     assert found.dtype == np.uint8
     assert np.abs(found.astype(int) - IMAGES).max() <= (1 if images.dtype == np.float16 else 0)
+
+
+def test_integers_of_0_and_1_are_black_and_white_where_that_is_told(tmp_path: Path) -> None:
+    images = (IMAGES > 99).astype(np.int32)
+    found = pixels(opened(npz(tmp_path, x=images, y=LABELS), values="0..1"))
+    assert np.array_equal(found, images * 255)
 
 
 def test_grey_images(tmp_path: Path) -> None:
@@ -269,6 +287,12 @@ def test_pixels_that_mean_nothing_put_their_image_aside(tmp_path: Path) -> None:
         (IMAGES / 127.5 - 1, "Their float64 values reach from -1 to 1 in the images that were tried; if they were normalised, undo that"),
         (IMAGES * 1000.0, "images must have values from 0 to 1, 255 or 65535"),
         (IMAGES.astype(np.uint16), "it cannot be told which value is white"),
+        (IMAGES.astype(np.uint16) * 16, "Their uint16 values reach from 0 to 4080 in the images that were tried. Set values: 0..1, values: 0..255 or values: 0..65535;"),
+        (IMAGES / 255 * 1.17, "it cannot be told which value is white"),
+        (IMAGES / 60, "Their float64 values reach from 0 to 4.25 in"),
+        ((IMAGES > 99).astype(np.int32), "Their int32 values reach from 0 to 1 in"),
+        ((IMAGES > 99).astype(np.int64), "it cannot be told which value is white"),
+        ((IMAGES > 99).astype(np.uint8), "it cannot be told which value is white"),
         (IMAGES > 9, "images must be N×H×W, N×H×W×C or N×C×H×W numbers. Got 6×5×4×3 bool"),
         (LABELS, "images must be N×H×W, N×H×W×C or N×C×H×W numbers. Got 6 int64"),
     ],

@@ -212,6 +212,25 @@ def test_a_table_of_labels_that_cannot_be_used_is_refused(
     assert f"{folder / 'train_labels.csv'} {expected}" in complaint(folder)
 
 
+def test_ids_that_are_repeated_do_not_hide_other_mistakes(folder: Path) -> None:
+    one, two = ids(2)
+    (folder / "train_labels.csv").write_text(f"id,label\n{one},1\n{one}.tif,0\n{two},3\nnowhere,0\n")
+    message = complaint(folder)
+    assert f"must name each id once. It repeats '{one}'" in message
+    assert f"must be 0 or 1. Got '{two}: 3'" in message
+    assert "lacks 1 of 3 images with a label: 'nowhere.tif'" in message
+
+
+def test_a_list_of_the_slides_of_other_images_is_refused(folder: Path) -> None:
+    slides = table(folder, "wsi.csv", "id,wsi", {"another": "a"})
+    message = complaint(folder, slides=Path("wsi.csv"), without_slide="leave_out")
+    assert (
+        f"{slides} names none of the 6 images of {folder / 'train_labels.csv'}, such as '{ids(1)[0]}'"
+        in message
+    )
+    assert "Give the list of these images, or set 'without_slide' to own_group" in message
+
+
 def test_a_missing_list_of_slides_is_refused(folder: Path) -> None:
     assert "nowhere.csv cannot be read" in complaint(folder, slides=Path("nowhere.csv"))
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from histoflow import DataError
-from histoflow_plugins._npz import NpzArrays
+from histoflow_plugins._npz import NpzArrays, damage_told
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 16, 16, 3), dtype=np.uint8)
 Save = Callable[..., None]
@@ -55,7 +55,7 @@ def test_unpacked_arrays_go_with_whoever_opened_the_file_and_copies_take_nothing
     image = copy["images"][7]
     del copy
     gc.collect()
-    assert unpacked(home) == ["images.npy"]
+    assert len(unpacked(home)) == 1
     np.testing.assert_array_equal(arrays["images"][7], image)
     del arrays
     gc.collect()
@@ -66,8 +66,8 @@ def test_unpacked_arrays_go_with_whoever_opened_the_file_and_copies_take_nothing
 def test_what_a_killed_process_left_is_used_and_removed_by_the_next(tmp_path: Path, home: Path) -> None:
     killed = pickle.loads(pickle.dumps(NpzArrays(saved(tmp_path, np.savez_compressed))))
     killed["images"]
-    (left,) = home.rglob("images.npy")
-    left.with_name(".images.npy.x1y2").write_bytes(b"half")
+    (left,) = home.rglob("*.npy")
+    left.with_name(f".{left.name}.x1y2").write_bytes(b"half")
     written = left.stat().st_mtime_ns
     arrays = NpzArrays(tmp_path / "images.npz")
     np.testing.assert_array_equal(arrays["images"], IMAGES)
@@ -86,7 +86,21 @@ def test_several_processes_read_and_one_unpacks(tmp_path: Path, home: Path) -> N
     with multiprocessing.get_context("fork").Pool(3) as pool:
         found = pool.starmap(_sum_of, [(arrays, row) for row in range(12)], chunksize=1)
     assert found == [int(image.sum()) for image in IMAGES[:12]]
-    assert unpacked(home) == ["images.npy"]
+    assert len(unpacked(home)) == 1
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_names_with_folders_are_only_names(tmp_path: Path, home: Path, save: Save) -> None:
+    save(tmp_path / "images.npz", **{"images": IMAGES[:1], "b/images": IMAGES[1:3], "../../../x": IMAGES[3:]})
+    before = {path for path in tmp_path.rglob("*") if home not in path.parents}
+    arrays = NpzArrays(tmp_path / "images.npz")
+    for name, expected in (("b/images", IMAGES[1:3]), ("images", IMAGES[:1]), ("../../../x", IMAGES[3:])):
+        np.testing.assert_array_equal(arrays[name], expected)
+        np.testing.assert_array_equal(arrays.whole(name), expected)
+    assert {path for path in tmp_path.rglob("*") if home not in path.parents} <= {*before, home}
+    del arrays
+    gc.collect()
+    assert unpacked(home) == []
 
 
 def test_a_file_that_was_replaced_is_unpacked_anew(tmp_path: Path) -> None:
@@ -113,3 +127,34 @@ def test_what_is_no_npz_file_is_told(tmp_path: Path) -> None:
     path.write_bytes(b"<html>not found</html>")
     with pytest.raises(DataError, match=r"images\.npz is damaged or no npz file"):
         NpzArrays(path)
+
+
+def damaged_header(content: bytearray) -> None:
+    at = content.index(b"{'descr'")
+    content[at : at + 1] = b"("  # text that python cannot take apart
+
+
+def encrypted(content: bytearray) -> None:
+    content[6] |= 1
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+
+
+def packed_in_an_unknown_way(content: bytearray) -> None:
+    content[8] = 97
+    content[content.index(b"PK\x01\x02") + 10] = 97
+
+
+@pytest.mark.parametrize("damage", [damaged_header, encrypted, packed_in_an_unknown_way])
+def test_other_damage_is_told_likewise(tmp_path: Path, damage: Callable[[bytearray], None]) -> None:
+    np.savez(tmp_path / "images.npz", images=IMAGES)
+    content = bytearray((tmp_path / "images.npz").read_bytes())
+    damage(content)
+    (tmp_path / "images.npz").write_bytes(content)
+    with pytest.raises(DataError, match=r"images\.npz is damaged or no npz file"):
+        NpzArrays(tmp_path / "images.npz")
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(2, "gone"), PermissionError(13, "closed")])
+def test_what_is_no_damage_is_not_called_so(tmp_path: Path, error: OSError) -> None:
+    with pytest.raises(type(error)), damage_told(tmp_path / "images.npz"):
+        raise error

@@ -116,6 +116,12 @@ def ramp() -> Any:
     return np.linspace(0, 255, 256).astype(np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
 
 
+def around(level: int, spread: int) -> Any:
+    """A grey, or a black, with the noise of a camera."""
+    noise = np.random.default_rng(level).integers(-spread, spread + 1, (64, 64, 3))
+    return (level + noise).clip(0, 255).astype(np.uint8)
+
+
 def speck() -> Any:
     image = flat(245, 243, 246, side=32)
     image[:3, :3] = scene(3)
@@ -128,6 +134,12 @@ HOPELESS = {
     "one colour": flat(180, 90, 160),
     "one pixel": flat(180, 90, 160, side=1),
     "greys": ramp(),
+    "noisy black": np.random.default_rng(0).integers(0, 6, (64, 64, 3)).astype(np.uint8),
+    "nearly black red": np.random.default_rng(0).integers(0, 8, (64, 64, 3), np.uint8) * flat(1, 0, 0)[:1, :1],
+    "grey of two levels more or less": around(128, 2),
+    "grey of six levels more or less": around(128, 6),
+    "grey of thirty levels more or less": around(180, 30),
+    "noisy greys": ramp().repeat(4, axis=0).repeat(4, axis=1) // 2 + around(60, 3),
     "hardly any tissue": speck(),
     "one channel": ramp()[:, :, :1],
     "four channels": np.concatenate([scene(16), ramp()[:, :, :1]], axis=2),
@@ -160,6 +172,7 @@ KINDS = (
     "one colour",
     "nearly white",
     "nearly black",
+    "nearly grey",
     "one stain",
     "tissue",
     "one hot",
@@ -180,7 +193,8 @@ def tiles(draw: st.DrawFn) -> Any:
         image = np.full(shape, chance.integers(0, 256), np.uint8)
         image[chance.integers(height), chance.integers(width)] = chance.integers(0, 256, 3)
         return image
-    least, most = {"nearly white": (250, 256), "nearly black": (0, 4)}.get(kind, (0, 256))
+    bounds = {"nearly white": (250, 256), "nearly black": (0, 6), "nearly grey": (118, 139)}
+    least, most = bounds.get(kind, (0, 256))
     return chance.integers(least, most, (1, 1, 3) if kind == "one colour" else shape).astype(
         np.uint8
     ) * np.ones(shape, np.uint8)
@@ -230,6 +244,30 @@ def test_a_batch_of_none_is_no_problem(name: str) -> None:
     images, done = MADE[name].batched(torch.zeros(0, 3, 8, 8))
     assert images.shape == (0, 3, 8, 8)
     assert done.shape == (0,)
+
+
+@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_batch_of_any_precision_comes_back_in_its_own(name: str, kind: torch.dtype) -> None:
+    batch = torch.stack([floats_of(scene(32, seed)) for seed in range(2)]).to(kind)
+    found, done = MADE[name].batched(batch)
+    expected, _ = MADE[name].batched(batch.float())
+    assert done.all()
+    assert found.dtype == kind
+    torch.testing.assert_close(found.float(), expected, atol=0.004, rtol=0)
+
+
+@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
+def test_a_pixel_that_is_no_number_harms_only_its_own_image(name: str, wrong: float) -> None:
+    batch = torch.stack([floats_of(scene(16, seed)) for seed in range(3)])
+    spoilt = batch.clone()
+    spoilt[1, 0, 9, 9] = wrong
+    expected, _ = MADE[name].batched(batch)
+    found, done = MADE[name].batched(spoilt)
+    assert done.tolist() == [True, False, True]
+    assert torch.equal(found[::2], expected[::2])
+    assert torch.equal(found[1].nan_to_num(7.0), spoilt[1].nan_to_num(7.0))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

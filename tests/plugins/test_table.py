@@ -232,6 +232,7 @@ def test_all_mistakes_at_once_each_with_its_rows(folder: Path) -> None:
         ((), {}, "It has none"),
         (("path,label", "1.png,a", "2.png,a"), {}, "there must be two classes or more. Got 'a'."),
         (("path,label", "1,a", "2,b"), {}, "row 2 ('1'), row 3 ('2'); there is '1.png': set suffix: .png"),
+        (("path,label", "1.png,a", "i\0n/2.png,b"), {}, "there is no file for row 3 ("),
         (("path,label", "in,a", "2.png,b"), {}, "there is no file for row 2 ('in')."),
         (
             ("path,label", "1.png,a", "2.png"),

@@ -53,6 +53,17 @@ def comparison(one, other, value, by_chance=None):
     }
 
 
+def test_a_figure_that_nothing_bounds_is_shown_without_an_interval():
+    bare = comparison("train", "val", 0.83)
+    bare["figures"]["auc"] |= {"low": None, "high": None}
+    probe = PROBES[0] | {"accuracy": {"value": 0.52, "low": None, "high": None}}
+    shortcut = {"check": "colour_shortcut", "severity": "note", "message": "", "figures": {"probes": [probe]}}
+    content = audit_content({"findings": [bare, shortcut]})
+    assert content["comparisons"][0]["all"] == "0.830"
+    assert content["probes"]["rows"][0]["figures"][0] == "0.520"
+    assert content["comparison_picture"] is not None
+
+
 FINDINGS = [
     {"check": "black", "severity": "ok", "message": "No image is black.", "setting": "black"},
     {"check": "rare_class", "severity": "note", "message": "Rare classes.", "setting": "classes"},

@@ -11,7 +11,8 @@ planes.py       the pieces of large images that are looked at
 
 pictures.py     blank, black and constant images
 groups.py       groups across splits
-copies.py       exact copies; near.py, alike.py and turned.py near ones; crossing.py says where they stand
+copies.py       exact copies; near.py, alike.py, turned.py and crowds.py near ones; crossing.py says where
+                they stand; together.py holds sets of them
 counts.py       classes that are missing or rare, and the shares of splits
 metadata.py     files that tell the label
 shortcuts.py    how far colour alone gets; classifiers.py is what tries

@@ -14,7 +14,7 @@ edge in common are not alike. Then:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoflow.data.audit.features import THUMBNAIL
+from histoflow.data.audit.together import Together
 
 T = TypeVar("T", bound=np.generic)
 Floats = NDArray[np.float32]
@@ -44,7 +45,8 @@ _COSINES = 10
 _ROWS, _COLUMNS, _PAIRS = 1024, 4096, 4096  # compared at once
 _FEW, _SAMPLED = 30, 1024  # images too few to tell what is usual among them; pairs that are asked for it
 _ENOUGH = 100
-"""After so many copies of an image the search passes over it: all pairs of a thousand copies are too many."""
+"""An image with so many copies makes one set of all that hang together with it, whose other pairs are passed
+over: all pairs of a thousand copies are too many."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Pairs:
     first: Places
     second: Places
     turns: NDArray[np.int8]
+    crowded: Places = field(default_factory=lambda: np.empty(0, np.int64))
+    """Images with a great many copies: of all that hang together with one of them, not each pair is named."""
 
 
 def turned(images: NDArray[T], turn: int) -> NDArray[T]:
@@ -74,7 +78,7 @@ def _shown(flat: Floats) -> Floats:
 
 
 def alike(thumbnails: NDArray[np.uint8], means: Floats) -> Pairs:
-    """All pairs of these images that show the same.
+    """All pairs of these images that show the same, or at least so many that copies hang together by them.
 
     ``means`` (N×C) are of the images' channels. The order in which pairs come depends on the images alone.
     """
@@ -83,7 +87,7 @@ def alike(thumbnails: NDArray[np.uint8], means: Floats) -> Pairs:
     search = _Search(thumbnails[order], means[order], grey[order])
     found = list(search.run())
     first, second, turns = (np.concatenate(part) for part in zip(*found, strict=True))
-    return Pairs(order[first], order[second], turns)
+    return Pairs(order[first], order[second], turns, order[search.crowded])
 
 
 # ── The flattened thumbnail and its cosines ─────────────────────────────────────────────────────
@@ -182,6 +186,8 @@ class _Search:
         self._thumbnails, self._means, self._grey = thumbnails, means, grey
         self._signatures = signatures(thumbnails)
         self._copies = np.zeros(len(thumbnails), np.int64)
+        self._sets = Together(len(thumbnails))
+        self.crowded = np.empty(0, np.int64)
         self._candidate, self._same = self._thresholds()
 
     def run(self) -> Iterator[_Found]:
@@ -199,16 +205,32 @@ class _Search:
         for start in range(0, len(places), _PAIRS):
             first, second = np.divmod(places[start : start + _PAIRS], end - column)
             first, second = first + row, second + column
-            wanted = (first < second) & (self._copies[first] < _ENOUGH) & (self._copies[second] < _ENOUGH)
+            wanted = (first < second) & ~self._settled(first, second)
             yield first[wanted], second[wanted]
+
+    def _settled(self, first: Places, second: Places) -> NDArray[np.bool_]:
+        """Pairs of one set that counts as a whole."""
+        if not len(self.crowded):
+            return np.zeros(len(first), np.bool_)
+        one, other = self._sets.of(first), self._sets.of(second)
+        settled: NDArray[np.bool_] = (one == other) & np.isin(one, self._sets.of(self.crowded))
+        return settled
 
     def _verified(self, first: Places, second: Places) -> _Found:
         near = np.abs(self._means[first] - self._means[second]).max(axis=1) <= _OTHER_COLOUR
         first, second = first[near], second[near]
         turns, same = self._same_in(first, second)
         found = first[same], second[same], turns[same]
-        self._copies += np.bincount(np.concatenate(found[:2]), minlength=len(self._copies))
+        self._count(found[0], found[1])
         return found
+
+    def _count(self, first: Places, second: Places) -> None:
+        images, times = np.unique(np.concatenate([first, second]), return_counts=True)
+        few = self._copies[images] < _ENOUGH
+        self._copies[images] += times
+        now = images[few & (self._copies[images] >= _ENOUGH)]
+        self.crowded = np.concatenate([self.crowded, now])
+        self._sets.join(first, second)
 
     def _same_in(self, first: Places, second: Places) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
         """The orientation in which the second is most like the first, and whether it is a copy."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from histoflow import progress
 from histoflow.data.audit import copies, counts, groups, metadata, near, pictures, shift, shortcuts
 from histoflow.data.audit.answer import Answer
@@ -22,6 +25,9 @@ class Audited:
     """Of each check at least one, ``ok`` where it found nothing."""
     dropped: Mapping[int, str]
     """The reason for each image that is left out, by its position in ``Examined``; ascending."""
+    copies: NDArray[np.int64]
+    """Of each examined image the position of the first of all that hang together with it as copies; -1 where
+    it has none."""
 
 
 def audit(
@@ -33,6 +39,7 @@ def audit(
 ) -> Audited:
     """Ask everything of the images; those that a policy drops are left out of what is counted after it.
 
+    Where that empties a split, nothing is asked of what is left.
     Of ``policies`` (a setting of the experiment's ``audit`` → warn, drop or refuse) only ``drop`` counts
     here: findings are stored as they were found, and ``policy.judged`` refuses when they are read, so that
     a change between warn and refuse packs nothing anew. ``unreadable`` holds source and reason of each
@@ -41,22 +48,31 @@ def audit(
     """
     answers = [_unreadable(unreadable)]
     dropped: dict[int, str] = {}
-    of_all: tuple[Check, ...] = (pictures.check, groups.check, copies.check, near.check)
+    of_all: tuple[Check, ...] = (pictures.check, groups.check, copies.check)
     of_kept: tuple[Check, ...] = (
         lambda kept: counts.check(kept, asked_shares or {}),
         metadata.check,
         shortcuts.check,
         shift.check,
     )
-    with progress.track("Auditing", total=len(of_all) + len(of_kept), unit="checks") as advance:
+    with progress.track("Auditing", total=len(of_all) + 1 + len(of_kept), unit="checks") as advance:
         for check in of_all:
             answers += _dropping(check(examined), policies, dropped)
             advance()
+        nearly = near.near(examined)
+        answers += _dropping(near.answers(nearly), policies, dropped)
+        examined = replace(examined, copies=copies.sets_of_copies(copies.exact(examined), nearly))
+        advance()
         kept = examined.without(sorted(dropped)) if dropped else examined
+        if len(np.unique(kept.splits)) < len(np.unique(examined.splits)):
+            of_kept = ()  # there is nothing to ask of a split that was emptied; the caller refuses it
         for check in of_kept:
             answers += check(kept)
             advance()
-    return Audited(tuple(answer.finding for answer in answers), dict(sorted(dropped.items())))
+    assert examined.copies is not None
+    return Audited(
+        tuple(answer.finding for answer in answers), dict(sorted(dropped.items())), examined.copies
+    )
 
 
 def _dropping(

@@ -41,11 +41,11 @@ class Comparison:
 
     @property
     def severity(self) -> Severity:
-        if self.auc.value < ALIKE or self.auc.low <= 0.5:
+        if self.auc.value < ALIKE or (self.auc.low is not None and self.auc.low <= 0.5):
             return "ok"
         if self.lone or self.is_usual:
             return "note"
-        return "warning" if self.auc.value >= APART and self.auc.low > ALIKE else "note"
+        return "warning" if self.auc.value >= APART and self.auc.surely_above(ALIKE) else "note"
 
     def to_data(self) -> dict[str, Any]:
         return {
@@ -80,7 +80,7 @@ def _looks(found: Comparison) -> str:
 
 
 def _reservation(found: Comparison) -> str:
-    if found.lone:
+    if found.lone or found.auc.low is None:
         return "There are too few groups to tell a shift from what sets any slide apart."
     if found.is_usual:
         return (

@@ -12,6 +12,7 @@ from histoflow.data.audit.crossing import Copies, Mask, Places, across, conflict
 from histoflow.data.audit.examined import Examined
 from histoflow.data.audit.finding import Finding
 from histoflow.data.audit.pictures import one_colour
+from histoflow.data.audit.together import Together
 
 
 def check(examined: Examined) -> Iterator[Answer]:
@@ -33,6 +34,19 @@ def exact(examined: Examined) -> Copies:
     counted &= np.bincount(content, minlength=len(counted)) > 1
     places = np.flatnonzero(counted)
     return Copies(examined, content, places, places, np.zeros(len(places), np.int8))
+
+
+def sets_of_copies(*found: Copies) -> Places:
+    """Of each image the first of all that hang together with it as copies, or -1 where it has none."""
+    (content, images) = found[0].content, found[0].images.sum(axis=1)
+    sets = Together(len(images))
+    for copies in found:
+        sets.join(copies.first, copies.second)
+    paired = np.concatenate([places for copies in found for places in (copies.first, copies.second)])
+    alone = ~np.isin(np.arange(len(images)), paired)
+    foremost = np.full(len(images), len(content))
+    np.minimum.at(foremost, sets.all, found[0].foremost.min(axis=1))
+    return np.where(alone, -1, foremost[sets.all])[content]
 
 
 def contents(examined: Examined) -> Places:

@@ -51,6 +51,22 @@ class Copies:
         np.minimum.at(first, (self.content, self.examined.splits), np.arange(len(self.content)))
         return first
 
+    @cached_property
+    def labels(self) -> tuple[Places, Places]:
+        """The least and the greatest label of each content, as numbers that differ where labels do."""
+        labels = _label_numbers(self.examined.labels)
+        least = np.full(len(self.images), np.iinfo(np.int64).max)
+        greatest = np.full(len(self.images), -1)
+        np.minimum.at(least, self.content, labels)
+        np.maximum.at(greatest, self.content, labels)
+        return least, greatest
+
+    def differ(self, first: Places, second: Places) -> Mask:
+        """Whether some image of the one content has another label than some image of the other."""
+        least, greatest = self.labels
+        found: Mask = (least[first] != greatest[second]) | (greatest[first] != least[second])
+        return found
+
     def members(self, contents: Mask, splits: Sequence[SplitName] = SPLITS) -> Mask:
         """The images of these contents in these splits."""
         inside = np.isin(self.examined.splits, [SPLITS.index(split) for split in splits])
@@ -140,13 +156,8 @@ def leak(check: str, into: SplitName, found: Leak, leaking: Places) -> Answer:
 
 def conflicts(copies: Copies, check: str, what: str) -> Answer:
     """Whether copies carry different labels."""
-    labels = _label_numbers(copies.examined.labels)
-    least = np.full(len(copies.images), np.iinfo(np.int64).max)
-    greatest = np.full(len(copies.images), -1)
-    np.minimum.at(least, copies.content, labels)
-    np.maximum.at(greatest, copies.content, labels)
     first, second = copies.first, copies.second
-    pairs = np.flatnonzero((least[first] != greatest[second]) | (greatest[first] != least[second]))
+    pairs = np.flatnonzero(copies.differ(first, second))
     images = copies.members(copies.contents(first[pairs], second[pairs]))
     if not len(pairs):
         message = f"No image has {what} under another label."
@@ -157,13 +168,13 @@ def conflicts(copies: Copies, check: str, what: str) -> Answer:
     finding = Finding(
         check=check,
         setting="label_conflicts",
-        message=f"{count:,} images ({count / len(labels):.2%}) have {what} under another label, so one of "
+        message=f"{count:,} images ({count / len(images):.2%}) have {what} under another label, so one of "
         f"the two is wrong: {'; '.join(examples)}.",
         advice="Correct the labels, or set audit.label_conflicts to drop "
         f"(leaves out {len(drop):,} of train).",
         images=count,
         examples=examples,
-        figures={"share": count / len(labels)},
+        figures={"share": count / len(images)},
     )
     return Answer(finding, tuple(drop.tolist()), f"it has {what} under another label")
 

@@ -33,6 +33,8 @@ class Examined:
     and of every image its ``width`` and ``height`` before preprocessing."""
     images: Callable[[NDArray[np.int64]], NDArray[np.uint8]]
     """The packed pixels of the images at these places, N×H×W×C."""
+    copies: NDArray[np.int64] | None = None
+    """Alike for images that hang together as copies; -1 for those without. None until found."""
 
     def without(self, positions: Sequence[int]) -> Examined:
         """The same, as if the images at these positions had never been."""
@@ -44,6 +46,7 @@ class Examined:
             sources=[self.sources[place] for place in kept.tolist()],
             groups=None if self.groups is None else [self.groups[place] for place in kept.tolist()],
             hashes=self.hashes[kept],
+            copies=None if self.copies is None else self.copies[kept],
             features={name: values[kept] for name, values in self.features.items()},
             files={name: values[kept] for name, values in self.files.items()},
             images=lambda places: self.images(kept[places]),

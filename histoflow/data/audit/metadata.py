@@ -1,4 +1,4 @@
-"""Whether a file gives its label away: its size, the quality of its JPEG, or the size of its image.
+"""Whether a file gives its label away: its size, its format, its JPEG quality, or the size of its image.
 
 Such a thing comes from how images were collected, not from tissue: one class scanned elsewhere, or saved
 by another program. A network may find it in the pixels as well.
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histoflow.components import SPLITS
+from histoflow.components import SPLITS, SplitName
 from histoflow.data.audit.answer import Answer
 from histoflow.data.audit.examined import Examined
 from histoflow.data.audit.finding import Finding, Severity
@@ -29,6 +29,7 @@ Floats = NDArray[np.float64]
 _WORDS = {
     "bytes": "file size",
     "quality": "JPEG quality",
+    "format": "file format",
     "width": "image width",
     "height": "image height",
     "aspect": "aspect ratio",
@@ -44,6 +45,8 @@ class _Tell:
     more: bool
     """Whether images of the class have more of it than others."""
     auc: Estimate
+    split: SplitName
+    """That was scored."""
 
 
 def check(examined: Examined) -> Iterator[Answer]:
@@ -67,7 +70,18 @@ def _known(examined: Examined) -> dict[str, Floats]:
     known = {name: np.asarray(values, np.float64) for name, values in examined.files.items()}
     if "width" in known and "height" in known:
         known["aspect"] = known["width"] / known["height"]
+    if "quality" in known:
+        known |= _format(known["quality"], known.get("bytes"))
     return {name: known[name] for name in _WORDS if name in known and len(known[name]) > 0}
+
+
+def _format(quality: Floats, size: Floats | None) -> dict[str, Floats]:
+    """Whether each file is a JPEG, for only those have a quality; nothing where all are alike."""
+    jpeg = np.isfinite(quality)
+    read = np.full(len(jpeg), True) if size is None else np.isfinite(size)
+    if len(np.unique(jpeg[read])) < 2:
+        return {}
+    return {"format": np.where(read, jpeg.astype(np.float64), np.nan)}
 
 
 def _shown(examined: Examined, place: int) -> NDArray[np.bool_]:
@@ -81,13 +95,14 @@ def _tell(
 ) -> _Tell | None:
     known = np.isfinite(values)
     train, val = (np.flatnonzero(known & (splits == SPLITS.index(name))) for name in ("train", "val"))
-    judged = val if _enough(shown[val]) else train
+    split: SplitName = "val" if _enough(shown[val]) else "train"
+    judged = val if split == "val" else train
     if not (_enough(shown[train]) and _enough(shown[judged])):
         return None
     way = auc(values[train], shown[train], groups[train])
     more = way is not None and way.value >= 0.5
     found = auc(values[judged] if more else -values[judged], shown[judged], groups[judged])
-    return _Tell(what, label, more, found) if found else None
+    return _Tell(what, label, more, found, split) if found else None
 
 
 def _enough(shown: NDArray[np.bool_]) -> bool:
@@ -98,8 +113,8 @@ def _enough(shown: NDArray[np.bool_]) -> bool:
 
 
 def _told(tells: list[_Tell], known: list[str]) -> Answer:
-    strong = [tell for tell in tells if tell.auc.value >= _limit(tell) and tell.auc.low > SURELY]
-    noted = [tell for tell in tells if tell.auc.value >= _NOTED and tell.auc.low > _LIKELY]
+    strong = [tell for tell in tells if tell.auc.value >= _limit(tell) and tell.auc.surely_above(SURELY)]
+    noted = [tell for tell in tells if _is_hint(tell)]
     if strong:
         return _answer(
             "warning",
@@ -113,11 +128,24 @@ def _told(tells: list[_Tell], known: list[str]) -> Answer:
     return _answer("ok", f"Files do not give labels away (asked: {asked}).", tells)
 
 
+def _is_hint(tell: _Tell) -> bool:
+    if tell.auc.low is None:
+        return tell.auc.value >= _limit(tell)
+    return tell.auc.value >= _NOTED and tell.auc.surely_above(_LIKELY)
+
+
 def _limit(tell: _Tell) -> float:
     return WARNED_OF_BYTES if tell.what == "bytes" else WARNED
 
 
 def _reservation(tells: list[_Tell]) -> str:
+    unsure = [tell for tell in tells if tell.auc.low is None]
+    if unsure:
+        split = unsure[0].split
+        return (
+            f"Where no interval is given, {split}, or a class in it, is of one group, "
+            "so nothing can be said of chance."
+        )
     if all(tell.what == "bytes" for tell in tells):
         return "Size follows from how much detail an image shows as well, which may be all there is to it."
     return "That is no more than a hint."
@@ -129,7 +157,8 @@ def _lines(tells: list[_Tell]) -> str:
 
 
 def _line(tell: _Tell) -> str:
-    side = "high" if tell.more else "low"
+    sides = ("not JPEG", "JPEG") if tell.what == "format" else ("low", "high")
+    side = sides[tell.more]
     what = _WORDS[tell.what]
     return f"{what[0].upper()}{what[1:]} tells '{tell.label}' ({side}) from the others, AUC {tell.auc}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from histoflow.data.audit.alike import Pairs, alike, detailed
 from histoflow.data.audit.answer import Answer
 from histoflow.data.audit.copies import contents
 from histoflow.data.audit.crossing import Copies, Mask, Places, across, conflicts
+from histoflow.data.audit.crowds import crowds
 from histoflow.data.audit.examined import Examined
 from histoflow.data.audit.finding import Finding
 from histoflow.data.audit.pictures import empty, one_colour
@@ -26,7 +28,11 @@ def check(examined: Examined) -> Iterator[Answer]:
     Exact copies are not counted again. Images that show next to nothing are passed over, unless they are
     turned copies pixel for pixel: recompression leaves nothing by which they could be known again.
     """
-    found = near(examined)
+    yield from answers(near(examined))
+
+
+def answers(found: Copies) -> Iterator[Answer]:
+    """The same of copies that were found before."""
     yield _within(found)
     yield conflicts(found, "near_label_conflicts", "a near copy")
     yield across(found, "near copies", "test")
@@ -40,7 +46,11 @@ def near(examined: Examined) -> Copies:
     turned = turned_copies(examined, single)
     changed = _alike(examined, np.sort(single[tells[single]]))
     found = _in_order(content, turned, changed)
-    return Copies(examined, content, found.first, found.second, found.turns, plain=int((~tells).sum()))
+    copies = Copies(examined, content, found.first, found.second, found.turns, plain=int((~tells).sum()))
+    if not len(changed.crowded):
+        return copies
+    found = _in_order(np.arange(len(copies.images)), found, *crowds(copies, content[changed.crowded]))
+    return replace(copies, first=found.first, second=found.second, turns=found.turns)
 
 
 def telling(examined: Examined) -> Mask:
@@ -54,7 +64,7 @@ def telling(examined: Examined) -> Mask:
 
 def _alike(examined: Examined, chosen: Places) -> Pairs:
     pairs = alike(examined.features["thumbnail"][chosen], examined.features["mean"][chosen])
-    return Pairs(chosen[pairs.first], chosen[pairs.second], pairs.turns)
+    return Pairs(chosen[pairs.first], chosen[pairs.second], pairs.turns, chosen[pairs.crowded])
 
 
 _BACK = np.array([0, 1, 2, 3, 4, 6, 5, 7], np.int8)

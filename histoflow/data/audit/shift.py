@@ -9,7 +9,7 @@ the groups of train and val.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,15 +38,22 @@ Floats = NDArray[np.float64]
 
 def check(examined: Examined) -> Iterator[Answer]:
     """One answer for each two splits."""
-    groups = None if examined.groups is None else codes_of(examined.groups, len(examined.splits))
-    families = _families(examined)
+    groups = _groups(examined)
     for one, other in _PAIRS:
-        yield _compare(examined, families, groups, one, other)
+        yield _compare(examined, groups, one, other)
 
 
-def _families(examined: Examined) -> dict[str, Floats]:
+def _groups(examined: Examined) -> Codes:
+    """Of each image; where there are no groups, copies are one and other images stand by themselves."""
+    count = len(examined.splits)
+    if examined.groups is None and examined.copies is not None:
+        return np.where(examined.copies < 0, count + np.arange(count), examined.copies)
+    return codes_of(examined.groups, count)
+
+
+def _families(examined: Examined, places: Codes) -> dict[str, Floats]:
     def measured(name: str) -> Floats:
-        return np.asarray(examined.features[name], np.float64).reshape(len(examined.splits), -1)
+        return np.asarray(examined.features[name][places], np.float64).reshape(len(places), -1)
 
     return {
         "colour": np.hstack([measured("mean"), measured("std"), np.sqrt(measured("histogram"))]),
@@ -55,20 +62,18 @@ def _families(examined: Examined) -> dict[str, Floats]:
     }
 
 
-def _compare(
-    examined: Examined, families: Mapping[str, Floats], groups: Codes | None, one: SplitName, other: SplitName
-) -> Answer:
+def _compare(examined: Examined, groups: Codes, one: SplitName, other: SplitName) -> Answer:
     sides = [some_of(examined, split, MOST) for split in (one, other)]
     if min(map(len, sides)) < _FEWEST:
         return _answer(f"{one} or {other} has fewer than {_FEWEST} images: too few to compare them.")
-    places, two, lone = _two(sides, groups)
-    looks = {name: look[places] for name, look in families.items()}
+    places, two, lone = _two(sides, groups, known=examined.groups is not None)
+    looks = _families(examined, places)
     found = separation(np.hstack(list(looks.values())), two)
     if found is None:
         return _answer(f"{one} and {other} have too few images to compare them.")
     cuts = []
-    if found.value >= _WORTH_CUTS and two.by_group and groups is not None:
-        cuts = _random_cuts(examined, families, groups, two)
+    if found.value >= _WORTH_CUTS and two.by_group:
+        cuts = _random_cuts(examined, groups, two)
         lone = len(cuts) < _FEWEST_CUTS
     comparison = Comparison(
         splits=(one, other),
@@ -91,33 +96,31 @@ def _compare(
     )
 
 
-def _two(sides: list[Codes], groups: Codes | None) -> tuple[Codes, Two, bool]:
+def _two(sides: list[Codes], groups: Codes, *, known: bool) -> tuple[Codes, Two, bool]:
     """Images of both splits, by group where each has several; and whether one of them has a single group.
 
     Groups that stand on both sides are left aside: they say nothing about others. Where that leaves too
-    little, images are taken one by one.
+    little, images are taken one by one. Groups that are not ``known`` are images with their copies.
     """
     places = np.concatenate(sides)
     second = np.arange(len(places)) >= len(sides[0])
     by_image = Two(second, np.arange(len(places)), by_group=False)
-    if groups is None:
-        return places, by_image, False
     of_one, of_other = (np.unique(groups[side]) for side in sides)
     own = ~np.isin(groups[places], np.intersect1d(of_one, of_other))
     counts = [len(np.unique(groups[places[own & (second == side)]])) for side in (False, True)]
     if min(counts) < 2:
-        return places, by_image, bool(own.all())
+        return places, by_image, known and bool(own.all())
     codes = np.unique(groups[places[own]], return_inverse=True)[1]
-    return places[own], Two(second[own], codes, by_group=True), False
+    return places[own], Two(second[own], codes, by_group=known), False
 
 
-def _random_cuts(examined: Examined, families: Mapping[str, Floats], groups: Codes, two: Two) -> list[float]:
+def _random_cuts(examined: Examined, groups: Codes, two: Two) -> list[float]:
     """AUCs of the groups of train and val, cut at random into as many as the two splits have.
 
     Another cut each time, and none of them the one that was made.
     """
     pool = np.concatenate([some_of(examined, split, _MOST_IN_CUTS) for split in ("train", "val")])
-    looks = np.hstack([look[pool] for look in families.values()])
+    looks = np.hstack(list(_families(examined, pool).values()))
     codes = np.unique(groups[pool], return_inverse=True)[1]
     there = int(codes.max()) + 1
     sizes = [len(np.unique(two.groups[two.second == side])) for side in (False, True)]

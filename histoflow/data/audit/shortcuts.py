@@ -6,7 +6,7 @@ the other which of 64 colours its pixels have; neither sees where in the image a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ NOTED, WARNED = 0.2, 0.4
 _FEWEST = 10
 
 Floats = NDArray[np.float64]
+Look = Callable[[Codes], Floats]
+"""What a probe is told of the images at these places."""
 
 
 def check(examined: Examined) -> Iterator[Answer]:
@@ -34,30 +36,28 @@ def check(examined: Examined) -> Iterator[Answer]:
         yield _answer("ok", f"Train or val has fewer than {_FEWEST} images: too few to ask this of.", {})
         return
     probe = _of_many if examined.task == "multilabel" else _of_one
-    probes = [
-        {"by": what, **probe(examined, features, train, val)} for what, features in _looks(examined).items()
-    ]
+    probes = [{"by": what, **probe(examined, look, train, val)} for what, look in _looks(examined).items()]
     yield _told(probes, per_label=examined.task == "multilabel")
 
 
-def _looks(examined: Examined) -> dict[str, Floats]:
-    mean = np.asarray(examined.features["mean"], np.float64)
-    shares = np.sqrt(np.asarray(examined.features["histogram"], np.float64))
-    colour = mean.shape[1] == 3
+def _looks(examined: Examined) -> dict[str, Look]:
+    means, shares = examined.features["mean"], examined.features["histogram"]
+    colour = means.shape[1] == 3
     return {
-        "mean colour" if colour else "mean brightness": mean,
-        "colour histogram" if colour else "brightness histogram": shares,
+        "mean colour" if colour else "mean brightness": lambda places: means[places].astype(np.float64),
+        "colour histogram" if colour else "brightness histogram": lambda places: np.sqrt(
+            shares[places].astype(np.float64)
+        ),
     }
 
 
-def _of_one(examined: Examined, features: Floats, train: Codes, val: Codes) -> dict[str, Any]:
+def _of_one(examined: Examined, look: Look, train: Codes, val: Codes) -> dict[str, Any]:
     """Accuracy with the classes as frequent as in train; balanced accuracy with all alike."""
     labels = examined.labels.astype(np.int64)
-    model = classifiers.fit(features[train], labels[train], len(examined.classes))
+    model = classifiers.fit(look(train), labels[train], len(examined.classes))
     groups = codes_of(_at(examined.groups, val), len(val))
     right, fair = (
-        model.scores(features[val], equal_priors=equal).argmax(axis=1) == labels[val]
-        for equal in (False, True)
+        model.scores(look(val), equal_priors=equal).argmax(axis=1) == labels[val] for equal in (False, True)
     )
     counts = np.bincount(labels[train], minlength=len(examined.classes))
     present = len(np.unique(labels[val]))
@@ -69,20 +69,29 @@ def _of_one(examined: Examined, features: Floats, train: Codes, val: Codes) -> d
     }
 
 
-def _of_many(examined: Examined, features: Floats, train: Codes, val: Codes) -> dict[str, Any]:
+def _of_many(examined: Examined, look: Look, train: Codes, val: Codes) -> dict[str, Any]:
     """The mean over labels of the chance that an image with the label scores above one without."""
     groups = codes_of(_at(examined.groups, val), len(val))
     found: list[Estimate] = []
     for label in range(len(examined.classes)):
         shown = examined.labels[:, label].astype(np.int64)
         if len(np.unique(shown[train])) == 2:
-            scores = classifiers.fit(features[train], shown[train], 2).scores(features[val])
+            scores = classifiers.fit(look(train), shown[train], 2).scores(look(val))
             area = auc(scores[:, 1] - scores[:, 0], shown[val] == 1, groups)
             found += [area] if area else []
     if not found:
         return {"auc": None, "chance": 0.5}
-    mean = Estimate(*(float(np.mean([getattr(f, name) for f in found])) for name in ("value", "low", "high")))
-    return {"auc": mean.to_data(), "chance": 0.5}
+    return {"auc": _mean(found).to_data(), "chance": 0.5}
+
+
+def _mean(found: list[Estimate]) -> Estimate:
+    """A figure without an interval may be anything; so may the mean of such alone."""
+    value = float(np.mean([area.value for area in found]))
+    if all(area.low is None for area in found):
+        return Estimate(value)
+    low = np.mean([0.0 if area.low is None else area.low for area in found])
+    high = np.mean([1.0 if area.high is None else area.high for area in found])
+    return Estimate(value, float(low), float(high))
 
 
 def _at(groups: Any, places: Codes) -> Any:
@@ -97,15 +106,23 @@ def _told(probes: list[dict[str, Any]], per_label: bool) -> Answer:
     asked = [probe for probe in probes if probe[figure]]
     if not asked:
         return _answer("ok", "No label is shown by some images of train and val and not by others.", {})
-    gains = [_gain(probe[figure]["low"], probe["chance"]) for probe in asked]
-    severity: Severity = "warning" if max(gains) >= WARNED else "note" if max(gains) >= NOTED else "ok"
+    severity = _severity(asked, figure)
     verdict = {
         "warning": "That tells much of the label: a network may rely on it, and fail on slides that are "
         "stained otherwise. Compare its figures with these, and try stain augmentation.",
         "note": "That tells some of the label: figures of a network should stand well above these.",
         "ok": "That tells little of the label.",
     }[severity]
+    if asked[0][figure]["low"] is None:
+        verdict = "Val, or each class in it, is of one group, so nothing can be said of chance."
     return _answer(severity, f"{_line(asked, figure)} {verdict}", {"probes": probes})
+
+
+def _severity(probes: list[dict[str, Any]], figure: str) -> Severity:
+    """By the low end of the interval; without one, a note at most."""
+    known = probes[0][figure]["low"] is not None
+    gain = max(_gain(probe[figure]["low" if known else "value"], probe["chance"]) for probe in probes)
+    return "warning" if known and gain >= WARNED else "note" if gain >= NOTED else "ok"
 
 
 def _gain(figure: float, chance: float) -> float:

@@ -11,22 +11,32 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 Flags = NDArray[np.bool_]
-_95_PERCENT = 1.96
+_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+"""How many standard errors 95 % lie within, of one degree of freedom and more."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure from 0 to 1, and the interval that holds it 19 times of 20."""
+    """A figure from 0 to 1, and the interval that holds it 19 times of 20.
+
+    There is no interval where a single group says nothing of how groups differ.
+    """
 
     value: float
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
 
     def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return f"{self.value:.2f}"
         return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
 
-    def to_data(self) -> dict[str, float]:
-        return {name: round(value, 4) for name, value in asdict(self).items()}
+    def surely_above(self, figure: float) -> bool:
+        """Whether the whole interval is; never without one."""
+        return self.low is not None and self.low > figure
+
+    def to_data(self) -> dict[str, float | None]:
+        return {name: None if value is None else round(value, 4) for name, value in asdict(self).items()}
 
 
 def codes_of(groups: Any, count: int) -> Codes:
@@ -40,6 +50,7 @@ def auc(scores: Floats, positive: Flags, groups: Codes, folds: Codes | None = No
     """The chance that one of the positive images scores above one of the others; None where a side is empty.
 
     Where scores come from several models, ``folds`` says whose each is: only those of one are compared.
+    There is no interval where a side is of one group.
     """
     value, influence, pairs = 0.0, np.zeros(len(scores)), 0
     for fold in np.zeros(1, np.int64) if folds is None else np.unique(folds):
@@ -54,24 +65,32 @@ def auc(scores: Floats, positive: Flags, groups: Codes, folds: Codes | None = No
     if not pairs:
         return None
     value /= pairs
+    if min(_drawn(groups[positive]), _drawn(groups[~positive])) == 1:
+        return Estimate(value)
     spread = _spread(influence / pairs, groups)
-    return _interval(value, max(spread, _least_spread(value, int(positive.sum()), int((~positive).sum()))))
+    least = _least_spread(value, int(positive.sum()), int((~positive).sum()))
+    return _interval(value, max(spread, least), groups)
 
 
 def balanced_accuracy(right: Flags, labels: Codes, groups: Codes) -> Estimate:
-    """The mean over the classes that occur of the share that is right."""
+    """The mean over the classes that occur of the share that is right.
+
+    There is no interval where each class is of one group.
+    """
     counts = np.bincount(labels)
     recalls = np.bincount(labels, right) / np.maximum(counts, 1)
     classes = int((counts > 0).sum())
     influence = (right - recalls[labels]) / (classes * counts[labels])
     value = float(recalls.sum() / classes)
-    return _interval(value, max(_spread(influence, groups), _least_of_shares(value, len(right))))
+    if max(_drawn(groups[labels == label]) for label in np.flatnonzero(counts)) == 1:
+        return Estimate(value)
+    return _interval(value, max(_spread(influence, groups), _least_of_shares(value, len(right))), groups)
 
 
 def accuracy(right: Flags, groups: Codes) -> Estimate:
     value = float(right.mean())
     influence = (right - value) / len(right)
-    return _interval(value, max(_spread(influence, groups), _least_of_shares(value, len(right))))
+    return _interval(value, max(_spread(influence, groups), _least_of_shares(value, len(right))), groups)
 
 
 def _area(scores: Floats, positive: Flags) -> tuple[float, Floats]:
@@ -95,8 +114,12 @@ def _ranks(values: Floats) -> Floats:
 def _spread(influence: Floats, groups: Codes) -> float:
     """The standard error of a figure on which each image has this influence, groups being drawn whole."""
     moved = np.bincount(groups, influence)
-    drawn = len(np.unique(groups))
+    drawn = _drawn(groups)
     return float(np.sqrt((moved**2).sum() * drawn / max(drawn - 1, 1)))
+
+
+def _drawn(groups: Codes) -> int:
+    return int(np.count_nonzero(np.bincount(groups)))
 
 
 def _least_spread(value: float, yes: int, no: int) -> float:
@@ -113,6 +136,16 @@ def _least_of_shares(value: float, count: int) -> float:
     return float(np.sqrt(share * (1 - share) / count))
 
 
-def _interval(value: float, spread: float) -> Estimate:
-    low, high = value - _95_PERCENT * spread, value + _95_PERCENT * spread
-    return Estimate(value, max(low, 0.0), min(high, 1.0))
+def _interval(value: float, spread: float, groups: Codes) -> Estimate:
+    freedom = _drawn(groups) - 1
+    if freedom < 1:
+        return Estimate(value)
+    reach = student(freedom) * spread
+    return Estimate(value, max(value - reach, 0.0), min(value + reach, 1.0))
+
+
+def student(freedom: int) -> float:
+    """The 97.5 % quantile of Student's t; beyond the table by Cornish and Fisher, right to 0.002."""
+    if freedom <= len(_STUDENT):
+        return _STUDENT[freedom - 1]
+    return 1.96 + 2.3724 / freedom + 2.8224 / freedom**2

@@ -58,10 +58,12 @@ def comparisons_table(findings: Iterable[Mapping[str, Any]]) -> list[dict[str, A
     return [_comparison(figures) for figures in compared(findings)]
 
 
-def interval(figure: Mapping[str, float] | None) -> str:
-    """0.812 (0.790 to 0.834)."""
+def interval(figure: Mapping[str, float | None] | None) -> str:
+    """0.812 (0.790 to 0.834); the figure alone where nothing can be said of chance."""
     if not figure:
         return _NONE
+    if figure["low"] is None or figure["high"] is None:
+        return _figure(figure["value"])
     return f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
 
 

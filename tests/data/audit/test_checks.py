@@ -12,6 +12,7 @@ import pytest
 from auditing import examined, in_turn, noise
 from histoflow.data.audit import policy
 from histoflow.data.audit.checks import audit
+from histoflow.data.audit.features import describe
 from histoflow.data.audit.finding import Finding
 from histoflow.data.audit.quarantine import by_reason
 from histoflow.errors import AuditError
@@ -48,7 +49,7 @@ def leaks(found) -> Finding:
 def test_what_is_found_is_stored_the_same_whether_it_is_warned_of_or_refused() -> None:
     made, _ = with_copies()
     warned, refused = (audit(made, {"leaks_into_test": policy}) for policy in ("warn", "refuse"))
-    assert warned == refused
+    assert (warned.findings, warned.dropped) == (refused.findings, refused.dropped)
     assert leaks(warned).severity == "warning"
     assert leaks(warned).examples
 
@@ -66,6 +67,26 @@ def test_what_is_dropped_is_named_with_its_reason_and_missing_from_the_counts() 
     missing = "The train split has no image of class 'c'."
     assert missing not in [finding.message for finding in whole.findings]
     assert missing in [finding.message for finding in cut.findings]
+
+
+def test_images_that_hang_together_as_copies_are_told_whatever_their_splits() -> None:
+    made, training = with_copies()
+    turned = made.images(np.arange(400))
+    turned[2] = np.rot90(turned[training[1]])
+    made = replace(made, features=describe(turned), images=lambda places: turned[places])
+    copies = audit(made, {}).copies
+    assert training == [0, 4, 8]
+    assert copies[[2, 4, 7]].tolist() == [2, 2, 2]
+    assert copies[[0, 3, 8, 11]].tolist() == [0, 0, 8, 8]
+    assert (copies < 0).sum() == 400 - 7
+
+
+def test_where_all_of_a_split_would_be_left_out_nothing_is_asked_of_the_rest() -> None:
+    black = np.array(SPLITS) == "train"
+    pixels = noise(400, side=16) // np.where(black, 255, 1).astype(np.uint8)[:, None, None, None]
+    found = audit(examined(LABELS, SPLITS, pixels), {"black": "drop"}, asked_shares={"val": 0.25})
+    assert list(found.dropped) == np.flatnonzero(black).tolist()
+    assert {finding.check for finding in found.findings}.isdisjoint({"shift", "missing_class"})
 
 
 def test_images_that_could_not_be_read_are_counted_with_their_reasons() -> None:

@@ -78,6 +78,38 @@ def test_a_slide_that_differs_is_one_slide_and_no_rule() -> None:
     assert check({"quality": quality}, labels, splits, groups=groups).severity != "warning"
 
 
+def test_a_val_of_one_slide_is_noted_and_no_more() -> None:
+    labels, splits = np.arange(240) % 2, in_turn(240, "train", "train", "val", "val")
+    groups = ["val" if split == "val" else f"train-{place % 5}" for place, split in enumerate(splits)]
+    found = check({"quality": np.where(labels == 0, 90.0, 60.0)}, labels, splits, groups=groups)
+    assert found.severity == "note"
+    assert "val, or a class in it, is of one group, so nothing can be said of chance" in found.message
+    assert found.figures["tells"][0]["auc"]["low"] is None
+
+
+def test_qualities_that_vary_by_slide_are_no_finding_where_val_has_two_slides() -> None:
+    groups, warned = np.repeat(np.arange(12), 40), 0
+    splits = ["train"] * 320 + ["val"] * 80 + ["test"] * 80
+    for seed in range(60):
+        chance = np.random.default_rng(seed)
+        labels = (chance.random(480) < chance.random(12)[groups]).astype(int)
+        quality = chance.normal(size=12)[groups] + chance.normal(0, 0.3, 480)
+        found = check({"quality": quality}, labels, splits, groups=[f"slide-{group}" for group in groups])
+        warned += found.severity == "warning"
+    assert warned <= 1
+
+
+def test_a_class_of_other_files_than_jpegs_is_warned_of() -> None:
+    found = check({"quality": np.where(LABELS == 1, np.nan, 90.0), "bytes": np.full(240, 1000)})
+    assert found.severity == "warning"
+    assert "File format tells 'b' (not JPEG) from the others, AUC 1.00" in found.message
+
+
+def test_a_file_that_could_not_be_read_is_of_no_format() -> None:
+    gone = np.where(LABELS == 1, np.nan, 1.0)
+    assert "file format" not in check({"quality": gone * 90, "bytes": gone * 1000}).message.lower()
+
+
 @pytest.mark.parametrize("labels", [np.zeros(240, int), np.array([1] + [0] * 239)])
 def test_a_class_of_no_or_one_image_is_no_stumbling_block(labels) -> None:
     found = check({"bytes": np.arange(240.0)}, labels, classes=("a", "b"))

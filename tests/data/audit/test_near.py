@@ -106,6 +106,20 @@ def test_of_a_row_of_copies_the_first_is_kept():
     assert by_check(list(near.check(examined(images))))["near_duplicates"].drop == (1, 2, 3)
 
 
+def test_of_a_great_many_copies_none_is_overlooked():
+    chance = np.random.default_rng(0)
+    copies = patches(28)[3] + chance.integers(0, 6, (260, 28, 28, 3), np.uint8)
+    copies[130:] = np.rot90(copies[130:], axes=(1, 2)) - np.uint8(20)
+    images = np.concatenate([patches(28)[4:7], copies])
+    splits = [TRAIN] * 133 + [TEST] * 130
+    labels = [7] * 262 + [6]
+    found = by_check(list(near.check(examined(images, labels, splits))))
+    assert found["near_copies_in_test"].drop == tuple(range(3, 133))
+    assert found["near_duplicates"].drop == (*range(4, 133), *range(134, 263))
+    assert found["near_label_conflicts"].finding.images == 260
+    assert "rotated" in found["near_copies_in_test"].finding.examples[0]
+
+
 @pytest.mark.parametrize("side", [16, 28, 64, 128])
 def test_different_images_are_not_near_copies(side: int):
     answers = list(near.check(examined(patches(side), splits=np.arange(len(patches(side))) % 3)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,18 @@ def test_blur_is_found_though_colours_are_the_same() -> None:
     assert found.severity == "warning"
     assert "more blurred" in found.message
     assert found.figures["families"]["sharpness"]["value"] > 0.9
+
+
+def test_copies_within_a_split_do_not_make_it_look_different() -> None:
+    splits = in_turn(120, "train", "val", "test")
+    look, of = coloured(np.tile(COLOUR, (120, 1)), np.random.default_rng(0), 60), np.tile(np.arange(120), 4)
+    made = examined(of % 2, [splits[place] for place in of], look[of])
+    apart, together = (
+        [answer.finding.figures["auc"]["value"] for answer in shift.check(seen)]
+        for seen in (made, replace(made, copies=of))
+    )
+    assert min(apart) > 0.6
+    assert max(together) < 0.6
 
 
 def slides(number: int, images: int, chance: np.random.Generator, shifted: int = 0):

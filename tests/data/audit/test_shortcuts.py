@@ -93,6 +93,16 @@ def test_few_slides_widen_the_interval() -> None:
     assert widths[1] > 2 * widths[0]
 
 
+def test_a_val_of_one_slide_is_noted_and_no_more() -> None:
+    labels = np.arange(300) % 2
+    pixels = coloured(np.array([PINK, BLUE])[labels], np.random.default_rng(0))
+    splits = in_turn(300, "train", "train", "val", "val")
+    for several in (labels, np.stack([labels, 1 - labels], axis=1).astype(np.uint8)):
+        found = only(shortcuts.check(examined(several, splits, pixels, groups=splits)))
+        assert found.severity == "note"
+        assert "is of one group, so nothing can be said of chance" in found.message
+
+
 def test_a_class_that_train_or_val_lacks_is_no_stumbling_block() -> None:
     labels = np.where(np.arange(300) < 100, 0, np.arange(300) % 3)
     splits = ["train"] * 100 + in_turn(200, "val", "test")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import stdtrit
 
-from histoflow.data.audit.statistics import accuracy, auc, balanced_accuracy, codes_of
+from histoflow.data.audit.statistics import accuracy, auc, balanced_accuracy, codes_of, student
 
 
 def test_an_area_is_the_share_of_pairs_in_order_ties_counting_half() -> None:
@@ -42,6 +43,38 @@ def test_19_of_20_intervals_hold_the_truth(grouped: bool) -> None:
         assert found is not None
         held += found.low <= 0.5 <= found.high
     assert 178 <= held <= 200
+
+
+@pytest.mark.parametrize("slides", [2, 3, 5, 10])
+def test_few_groups_widen_intervals_by_as_much_as_it_takes(slides: int) -> None:
+    chance, held = np.random.default_rng(2), 0
+    groups = np.repeat(np.arange(slides), 40)
+    for _ in range(300):
+        share = np.clip(chance.normal(0.6, 0.1, slides), 0, 1)
+        found = accuracy(chance.random(len(groups)) < share[groups], groups)
+        assert found.low is not None
+        assert found.high is not None
+        held += found.low <= 0.6 <= found.high
+    assert held >= 273  # 91 %
+
+
+def test_of_one_group_there_is_no_interval() -> None:
+    labels, one = np.arange(40) % 2, np.zeros(40, np.int64)
+    for found in (
+        accuracy(labels == 0, one),
+        balanced_accuracy(labels == 0, labels, one),
+        balanced_accuracy(labels == 0, labels, labels),
+        auc(labels * 1.0, labels == 1, one),
+        auc(labels * 1.0, labels == 1, np.where(labels == 1, 0, np.arange(40))),
+    ):
+        assert found is not None
+        assert (found.low, found.high, found.surely_above(0.0)) == (None, None, False)
+        assert str(found) == f"{found.value:.2f}"
+
+
+@pytest.mark.parametrize("freedom", [1, 5, 10, 11, 20, 200])
+def test_the_quantile_is_that_of_students_t(freedom: int) -> None:
+    assert student(freedom) == pytest.approx(stdtrit(freedom, 0.975), abs=0.003)
 
 
 def test_a_perfect_figure_on_few_images_is_no_certainty() -> None:
