@@ -37,6 +37,9 @@ class Patience:
 
 DEFAULT_PATIENCE = Patience()
 
+_WITHOUT_FILE = (202, 204, 205)
+"""Answers of success that bring no file: it is not ready, or there is no content."""
+
 
 class _MirrorFailedError(Exception):
     """This mirror cannot give the file, and the message says why."""
@@ -54,6 +57,9 @@ def download(
 
     An interrupted download goes on where it stopped, also in a later process, where a hash is given
     to tell whether the two pieces fit. Of several processes that want the file, one downloads.
+
+    Without a hash nothing tells whether the file is the one wanted, nor, from a server that does not say how
+    long it is, whether it is whole; only an empty one is refused.
     """
     expected = {name: value.lower() for name, value in (("md5", md5), ("sha256", sha256)) if value}
     if _is_there(target, expected):
@@ -180,7 +186,7 @@ def _from_mirror(url: str, part: Path, expected: Mapping[str, str], patience: Pa
     if not continued:
         part.unlink(missing_ok=True)  # with no hash, nothing would tell a piece of another version
     _bring(url, part, patience)
-    fault = _fault(part, expected)
+    fault = _fault(part, expected) if expected else _emptiness(part)
     if fault:
         part.unlink()
         if not continued:
@@ -230,6 +236,8 @@ def _continue(url: str, part: Path, patience: Patience) -> None:
         if offset and answer.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
             return  # nothing comes after what is here already; its hash tells whether that is all
         answer.raise_for_status()
+        if answer.status_code in _WITHOUT_FILE:
+            raise _MirrorFailedError(f"the server answered {answer.status_code} {answer.reason_phrase}")
         _save(answer, part, offset if answer.status_code == httpx.codes.PARTIAL_CONTENT else 0)
 
 
@@ -261,6 +269,10 @@ def _fault(path: Path, expected: Mapping[str, str]) -> str:
         if got != value:
             return f"its {name.upper()} must be {value}. Got {got}"
     return ""
+
+
+def _emptiness(path: Path) -> str:
+    return "" if _size(path) else "it gave an empty file"
 
 
 def _size(path: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,7 @@ def _whole(path: Path) -> bytes:
 def _decoded(content: bytes) -> NDArray[np.uint8]:
     from PIL import Image, UnidentifiedImageError
 
+    _silence_bomb_warning()
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             _refuse_bomb(image)
@@ -59,6 +61,8 @@ def _decoded(content: bytes) -> NDArray[np.uint8]:
             return _to_rgb(image)
     except UnreadableImage:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_many_pixels() from error
     except UnidentifiedImageError as error:
         raise UnreadableImage(
             f"it is no {', '.join(_FORMATS)} image" if content else "it is empty"
@@ -67,13 +71,29 @@ def _decoded(content: bytes) -> NDArray[np.uint8]:
         raise UnreadableImage(f"it cannot be decoded: {error or type(error).__name__}") from error
 
 
+def _silence_bomb_warning() -> None:
+    """Pillow only warns of what is refused here with a reason.
+
+    It is for the whole process, because ``warnings.catch_warnings`` would disturb other threads; and only
+    once, because every further filter makes Python repeat warnings that it has shown.
+    """
+    from PIL.Image import DecompressionBombWarning
+
+    if not any(kind is DecompressionBombWarning for _, _, kind, _, _ in warnings.filters):
+        warnings.filterwarnings("ignore", category=DecompressionBombWarning)
+
+
 def _refuse_bomb(image: Image) -> None:
     from PIL.Image import MAX_IMAGE_PIXELS
 
     if MAX_IMAGE_PIXELS and image.width * image.height > MAX_IMAGE_PIXELS:
-        raise UnreadableImage(
-            f"its {image.width}×{image.height} pixels are more than {MAX_IMAGE_PIXELS}: cut it into patches"
-        )
+        raise _too_many_pixels()
+
+
+def _too_many_pixels() -> UnreadableImage:
+    from PIL.Image import MAX_IMAGE_PIXELS
+
+    return UnreadableImage(f"it has more than {MAX_IMAGE_PIXELS:,} pixels: cut it into patches")
 
 
 def _to_rgb(image: Image) -> NDArray[np.uint8]:
@@ -84,7 +104,7 @@ def _to_rgb(image: Image) -> NDArray[np.uint8]:
     if upright.mode in ("I", "F"):
         raise UnreadableImage("its 32-bit pixels have no known range: convert it to 8 or 16 bits a channel")
     if upright.mode.startswith("I;16"):
-        upright = Image.fromarray((np.asarray(upright) // 257).astype(np.uint8))
+        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
     if upright.has_transparency_data:
         white = Image.new("RGBA", upright.size, "white")
         upright = Image.alpha_composite(white, upright.convert("RGBA"))

@@ -92,8 +92,9 @@ def test_brings_the_file(server: Server, target: Path, hashes: dict[str, str]) -
     assert not part_of(target).exists()
 
 
-def test_brings_an_empty_file(server: Server, target: Path) -> None:
-    assert download([server.at("a", gives(b""))], target).read_bytes() == b""
+def test_brings_an_empty_file_where_a_hash_says_that_it_is_empty(server: Server, target: Path) -> None:
+    url = server.at("a", gives(b""))
+    assert download([url], target, md5=hashlib.md5(b"").hexdigest()).read_bytes() == b""
 
 
 def test_tells_how_many_bytes(server: Server, target: Path, said: list[str]) -> None:
@@ -196,6 +197,24 @@ def test_a_wrong_hash_is_refused(server: Server, target: Path) -> None:
     got = hashlib.md5(b"corrupt").hexdigest()
     assert f"{url}: its MD5 must be {MD5}. Got {got}" in message
     assert f"place it at {target}" in message
+    assert not part_of(target).exists()
+
+
+def test_without_a_hash_an_empty_file_is_refused(server: Server, target: Path) -> None:
+    url = server.at("a", gives(b""))
+    assert f"{url}: it gave an empty file" in refusal([url], target)
+    assert not part_of(target).exists()
+    assert download([url, server.at("b", gives(BODY))], target).read_bytes() == BODY
+
+
+@pytest.mark.parametrize("hashes", [{}, {"md5": MD5}])
+@pytest.mark.parametrize("status", [202, 204, 205])
+def test_an_answer_without_a_file_is_refused(
+    server: Server, target: Path, status: int, hashes: dict[str, str]
+) -> None:
+    url = server.at("a", answers(status))
+    assert f"{url}: the server answered {status} " in refusal([url], target, **hashes)
+    assert len(server.asked) == 1
     assert not part_of(target).exists()
 
 

@@ -291,6 +291,7 @@ def test_a_file_that_is_no_experiment_is_told_as_such(tmp_path) -> None:
 
 def test_a_path_that_is_here_means_the_same_file_from_anywhere(tmp_path, monkeypatch) -> None:
     (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "pathmnist.npz").touch()
     monkeypatch.chdir(tmp_path)
     assert parse({"dataset": {"name": "medmnist", "path": "here"}}).to_data()["dataset"]["path"] == str(
         tmp_path / "here"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -89,9 +90,9 @@ def test_transparent_entries_of_a_palette_are_white(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
 @pytest.mark.parametrize("order", ["<u2", ">u2"])
 def test_16_bits_of_grey_become_8(tmp_path: Path, name: str, order: str) -> None:
-    levels = np.array([[0, 257, 32896, 65535]], dtype=np.uint16)
+    levels = np.array([[0, 256, 511, 32896, 65535]], dtype=np.uint16)
     pixels = read_rgb(saved(tmp_path / name, Image.fromarray(levels.astype(order))))
-    assert pixels[0].tolist() == [[level] * 3 for level in (0, 1, 128, 255)]
+    assert pixels[0].tolist() == [[level] * 3 for level in (0, 1, 1, 128, 255)]
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.float32])
@@ -147,11 +148,21 @@ def test_other_formats_are_not_tried(tmp_path: Path) -> None:
     assert "it is no JPEG" in reason(path.rename(tmp_path / "a.png"))
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize(("width", "height"), [(10_000, 9_000), (20_000, 10_000)])
-def test_a_bomb_is_not_unpacked(tmp_path: Path, width: int, height: int) -> None:
+def test_a_bomb_is_not_unpacked_and_told_in_one_way(
+    tmp_path: Path, width: int, height: int, recwarn: pytest.WarningsRecorder
+) -> None:
     path = saved(tmp_path / "a.png", Image.new("1", (width, height)))
-    assert "pixels" in reason(path)
+    assert reason(path) == "it has more than 89,478,485 pixels: cut it into patches"
+    assert not recwarn.list
+
+
+def test_reading_many_images_leaves_the_filters_of_warnings_alone(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", patch())
+    read_rgb(path)
+    before = list(warnings.filters)
+    read_rgb(path)
+    assert warnings.filters == before
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])

@@ -271,8 +271,9 @@ def _weights(split: SplitReader) -> NDArray[np.float64]:
     if split.weights is None:
         raise DataError(
             "training.sampler may be weighted only where the training images have weights that differ. Got "
-            "data without. Use shuffle or balanced, or give the images weights (Row.weight; of image_folder, "
-            "the column 'weight' of the groups file)."
+            f"data without. Use shuffle{'' if split.labels.ndim == 2 else ' or balanced'}, or give the "
+            "images weights: of table, the column 'weight'; of arrays, 'weight_key'; of image_folder, the "
+            "column 'weight' of the groups file; of a source of your own, Row.weight."
         )
     return split.weights
 

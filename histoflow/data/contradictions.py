@@ -66,7 +66,8 @@ def _refuse_one_class(samples: Samples) -> None:
         shown = ", ".join(samples.classes[number] for number in found.pop())
         raise DataError(
             f"The images of a data set must differ in which of {', '.join(samples.classes)} they show. "
-            f"All {len(samples.rows)} show {shown or 'none'}. Correct the labels, or add images of other classes."
+            f"All {len(samples.rows)} show {shown or 'none'}. "
+            f"Correct the labels, or add images of other classes."
         )
 
 

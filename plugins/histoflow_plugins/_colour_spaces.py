@@ -37,7 +37,7 @@ _NEARLY_GREY = 5.0  # distance of a and b from 0; the tissue of H&E has 20 and m
 def in_parts(
     work: Callable[..., tuple[Tensor, Tensor]], images: Tensor, *others: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """``work(images, *others)`` where it could be done, else the image; on a processor for a few at a time."""
+    """``work(images, *others)`` where that could be done, else the image; on a processor few at a time."""
     if images.device.type != "cpu":
         return _where_done(work, images, *others)
     size = max(1, _AT_ONCE * torch.get_num_threads() // images[0, 0].numel()) if len(images) else 1
@@ -64,7 +64,8 @@ def working_type(images: Tensor) -> torch.dtype:
 
 def coloured(lab: Tensor) -> Tensor:
     """N: which of the colours, N×3, are neither nearly black nor nearly grey, as stained tissue is not."""
-    return (lab[:, 0] >= _NEARLY_BLACK) & (lab[:, 1:].norm(dim=1) >= _NEARLY_GREY)
+    chroma: Tensor = lab[:, 1:].norm(dim=1)
+    return (lab[:, 0] >= _NEARLY_BLACK) & (chroma >= _NEARLY_GREY)
 
 
 @cache

@@ -89,7 +89,8 @@ def slides_missing(path: Path) -> list[str]:
     return [name for name in names if not (path / name).is_file()]
 
 
-def _found(path: Path) -> dict[tuple[SplitName, Part], Path]:
+def images_and_labels(path: Path) -> dict[tuple[SplitName, Part], Path]:
+    """The files that a folder must have. Raises DataError where it lacks some."""
     wanted: list[tuple[SplitName, Part]] = [(split, part) for split in SPLITS for part in PARTS[:2]]
     found = {place: _plain_or_gzipped(path / file_name(*place)) for place in wanted}
     missing = [file_name(*place) for place, file in found.items() if file is None]
@@ -99,11 +100,16 @@ def _found(path: Path) -> dict[tuple[SplitName, Part], Path]:
             f".h5.gz. {path} {'lacks' if path.is_dir() else 'is no folder, and so lacks'} "
             f"{', '.join(missing)}. Correct the path, or leave it out to download."
         )
+    return {place: file for place, file in found.items() if file is not None}
+
+
+def _found(path: Path) -> dict[tuple[SplitName, Part], Path]:
+    found = images_and_labels(path)
     lacking = slides_missing(path)
     if lacking:
         progress.say(f"{path} lacks {', '.join(lacking)}: the slide of each image is not known.")
     slides = {} if lacking else {(split, PARTS[2]): path / file_name(split, PARTS[2]) for split in SPLITS}
-    return {place: file for place, file in found.items() if file is not None} | slides
+    return found | slides
 
 
 def _plain_or_gzipped(file: Path) -> Path | None:

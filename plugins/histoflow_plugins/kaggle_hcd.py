@@ -180,9 +180,9 @@ def _slide_mistakes(
         )
     if unknown and params.without_slide == "leave_out" and len(unknown) == len(stated):
         yield (
-            f"{_slides_file(params, root)} names none of the {len(stated)} images of {root / LABELS}, such as "
-            f"{_some(unknown[:1])}, so leaving out those without a slide leaves nothing. Give the list of "
-            f"these images, or set 'without_slide' to own_group"
+            f"{_slides_file(params, root)} names none of the {len(stated)} images of {root / LABELS}, "
+            f"such as {_some(unknown[:1])}, so leaving out those without a slide leaves nothing. "
+            f"Give the list of these images, or set 'without_slide' to own_group"
         )
 
 
@@ -211,6 +211,8 @@ def _some(names: Iterable[str]) -> str:
 
 
 def facts(params: KaggleHcdParams) -> Facts:
+    if params.path is not None and params.path.expanduser().exists():
+        _root(params)  # otherwise it may be there where the run will be
     return Facts(
         task="binary",
         classes=CLASSES,

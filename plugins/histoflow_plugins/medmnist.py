@@ -103,6 +103,8 @@ class MedMNISTParams(Params):
 
 def facts(params: MedMNISTParams) -> Facts:
     entry = table()[params.subset]
+    if params.path is not None and params.path.expanduser().exists():
+        _present(params.path.expanduser(), _file_name(params))  # else it may be there where the run will be
     return Facts(
         task=TASKS[entry["task"]],
         classes=_classes(params),
@@ -140,7 +142,7 @@ def _file_name(params: MedMNISTParams) -> str:
     return f"{params.subset}{_suffix(params)}.npz"
 
 
-def _local_file(path: Path, name: str, md5: str) -> Path:
+def _present(path: Path, name: str) -> Path:
     file = (path / name if path.is_dir() else path).absolute()
     if not file.is_file():
         beside = ", ".join(sorted(near.name for near in file.parent.glob("*.npz"))) or "none"
@@ -149,6 +151,11 @@ def _local_file(path: Path, name: str, md5: str) -> Path:
             f"Got {path}, and there is no file {file}; npz files there: {beside}. "
             f"Correct the path, or leave it out to download."
         )
+    return file
+
+
+def _local_file(path: Path, name: str, md5: str) -> Path:
+    file = _present(path, name)
     with file.open("rb") as content:
         got = hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if got != md5:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from pydantic import Field
 
 from histoflow import SPLITS, DataError, Dataset, Facts, Params, Row, Samples, SplitName, hookimpl
-from histoflow_plugins._pcam_files import from_folder, from_network, slides_missing
+from histoflow_plugins._pcam_files import from_folder, from_network, images_and_labels, slides_missing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,6 +48,8 @@ class PCamParams(Params):
 
 
 def facts(params: PCamParams) -> Facts:
+    if params.path is not None and (path := params.path.expanduser().absolute()).exists():
+        images_and_labels(path)  # otherwise they may be there where the run will be
     return Facts(
         task="binary",
         classes=CLASSES,

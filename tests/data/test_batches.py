@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from histoflow import DataError, Facts, Row, Samples
-from histoflow.data.batches import Augment, EvalBatches, TrainBatches, stratified_share
+from histoflow.data.batches import Augment, EvalBatches, TrainBatches, _weights, stratified_share
 from histoflow.data.packing import Recipe, pack
 from histoflow.data.pixels import Pixels, resized
 from histoflow.data.store import PackedStore, SplitReader
@@ -190,9 +190,20 @@ def test_a_share_is_all_that_is_drawn_from(store: PackedStore, sampler: str) -> 
 def test_weights_are_asked_of_data_without(tmp_path: Path) -> None:
     plain = packed(tmp_path, weights=[1.0] * 90)
     with pytest.raises(
-        DataError, match="training.sampler may be weighted only where .* Use shuffle or balanced"
+        DataError,
+        match=r"may be weighted only where .* Use shuffle or balanced, .*table.*weight_key.*Row\.weight",
     ):
         batches(plain, sampler="weighted")
+
+
+def test_balanced_is_not_advised_where_images_have_several_labels(tmp_path: Path) -> None:
+    plain = packed(tmp_path, weights=[1.0] * 90)
+    several = SplitReader(plain.folder / "train", plain.manifest.splits["train"])
+    several.__dict__["labels"] = np.eye(2, dtype=np.uint8)[several.labels]
+    with pytest.raises(DataError) as refused:
+        _weights(several)
+    assert "Use shuffle, or give the images weights" in str(refused.value)
+    assert "balanced" not in str(refused.value)
 
 
 def test_a_split_without_images_is_refused(store: PackedStore) -> None:

@@ -13,7 +13,7 @@ from histoflow.data.contradictions import refuse_contradictions
 
 def samples(*labels: Any, **fields: Any) -> Samples:
     rows = [Row(label=label, source=f"image-{index}") for index, label in enumerate(labels)]
-    return Samples(("a", "b"), rows, read=lambda _: np.zeros((8, 8, 3), np.uint8), **fields)
+    return Samples(classes=("a", "b"), rows=rows, read=lambda _: np.zeros((8, 8, 3), np.uint8), **fields)
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,12 @@ def test_facts() -> None:
     )
 
 
+def test_facts_ask_whether_a_folder_that_is_there_has_the_files(tmp_path: Path) -> None:
+    assert KAGGLE_HCD.facts(KaggleHcdParams(path=tmp_path / "elsewhere")).size == (96, 96)
+    with pytest.raises(DataError, match=r"lacks train_labels\.csv and train"):
+        KAGGLE_HCD.facts(KaggleHcdParams(path=tmp_path))
+
+
 def test_images_and_labels_and_nothing_of_the_test_folder(folder: Path, said: list[str]) -> None:
     samples = opened(folder)
     assert [(row.source, row.label, row.group) for row in samples.rows] == [

@@ -123,6 +123,7 @@ def test_facts_of_every_set(subset: str) -> None:
 
 
 def test_a_file_of_ones_own_may_have_other_counts(tmp_path: Path) -> None:
+    write(tmp_path, "pathmnist.npz", b"")
     assert MEDMNIST.facts(MedMNISTParams(path=tmp_path)).images is None
 
 
@@ -203,6 +204,9 @@ def test_a_missing_local_file_is_told_with_what_is_there(tmp_path: Path) -> None
     write(tmp_path, "pathmnist.npz", b"")
     with pytest.raises(DataError, match=r"must name pathmnist_64\.npz .*npz files there: pathmnist\.npz"):
         MEDMNIST.fetch(MedMNISTParams(path=tmp_path, size=64), tmp_path)
+    with pytest.raises(DataError, match=r"must name pathmnist_64\.npz"):
+        MEDMNIST.facts(MedMNISTParams(path=tmp_path, size=64))
+    assert MEDMNIST.facts(MedMNISTParams(path=tmp_path / "elsewhere", size=64)).size == (64, 64)
 
 
 # ── Opening ─────────────────────────────────────────────────────────────────────────────────────

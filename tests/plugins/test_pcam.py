@@ -142,6 +142,14 @@ def test_facts() -> None:
     )
 
 
+def test_facts_ask_whether_a_folder_that_is_there_has_the_files(folder: Path, tmp_path: Path) -> None:
+    assert PCAM.facts(PCamParams(path=tmp_path / "elsewhere")).official_split
+    assert PCAM.facts(PCamParams(path=folder)).groups
+    (folder / name("valid", "y.h5")).unlink()
+    with pytest.raises(DataError, match=f"lacks {name('valid', 'y.h5')}. Correct the path"):
+        PCAM.facts(PCamParams(path=folder))
+
+
 def test_the_published_checksums_are_those_measured_and_not_those_first_printed() -> None:
     assert official.PUBLISHED["test", "x.h5"].gzip_md5 == "d8c2d60d490dbd479f8199bdfa0cf6ec"
     assert official.PUBLISHED["val", "y.h5"].gzip_md5 == "2b85f58b927af9964a4c15b8f7e8f179"

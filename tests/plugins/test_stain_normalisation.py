@@ -135,7 +135,8 @@ HOPELESS = {
     "one pixel": flat(180, 90, 160, side=1),
     "greys": ramp(),
     "noisy black": np.random.default_rng(0).integers(0, 6, (64, 64, 3)).astype(np.uint8),
-    "nearly black red": np.random.default_rng(0).integers(0, 8, (64, 64, 3), np.uint8) * flat(1, 0, 0)[:1, :1],
+    "nearly black red": np.random.default_rng(0).integers(0, 8, (64, 64, 3), np.uint8)
+    * flat(1, 0, 0)[:1, :1],
     "grey of two levels more or less": around(128, 2),
     "grey of six levels more or less": around(128, 6),
     "grey of thirty levels more or less": around(180, 30),
