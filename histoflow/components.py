@@ -174,6 +174,8 @@ class Results:
     """Images × classes."""
     intervals: Mapping[str, Any] = field(default_factory=dict)
     """How the intervals of ``metrics`` came about, as in metrics.json; empty where there are none."""
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    """The whole content of metrics.json: calibration, groups, robustness and what else was looked at."""
 
 
 # ── The components ──────────────────────────────────────────────────────────────────────────────

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from histoflow import files, progress, seeds
+from histoflow import degradation, explaining_images, files, progress, seeds
 from histoflow.components import Results, Score
 from histoflow.data.store import PackedStore, SplitReader
 from histoflow.engine import checkpoint
@@ -16,7 +16,7 @@ from histoflow.engine.device import choose_device, machine_of
 from histoflow.engine.modes import computing
 from histoflow.engine.predict import predict
 from histoflow.errors import CheckpointError, DataError, DeviceMemoryError, RunError
-from histoflow.evaluation import predictions
+from histoflow.evaluation import fitting, further, predictions
 from histoflow.evaluation import scores as scoring
 from histoflow.evaluation.intervals import with_intervals
 from histoflow.evaluation.predictions import Predictions
@@ -36,22 +36,29 @@ def evaluate_run(
     workshop = workshop_of(experiment, run, store, registry, device)
     model = workshop.model(weights_follow=True)
     checkpoint.load_weights(best, model)
-    store.verify(["test"])
+    store.verify(["val", "test"])
+    validation = _validation(workshop, model, store, run)
+    fitted = fitting.fit(validation, experiment.evaluation, best.model_hash)
+    fitted.save(run.folder)
     run.record_opening(reason, best.model_hash)
     test = store.unseal_test()
     begin = time.perf_counter()
     with computing(workshop.plan, workshop.device, deterministic=experiment.compute.deterministic):
-        probabilities, labels = _predict(workshop, model, test)
-    speed = len(labels) / (time.perf_counter() - begin)
-    kept = Predictions(probabilities=probabilities, labels=labels, groups=test.groups, sources=test.sources)
+        kept = predicted(workshop, model, test)
+        speed = len(test) / (time.perf_counter() - begin)
+        robustness = degradation.look(workshop, model, test, kept, fitted, run.folder)
+        explained = explaining_images.look(workshop, model, store, test, kept, fitted, run.folder)
     scores, intervals = _scored(workshop, kept)
     data = {
         "split": "test",
-        "images": len(labels),
+        "images": len(kept.labels),
         "epoch": best.epoch,
         "model": best.model_hash,
         **scoring.to_json(scores, store.manifest.classes),
         "intervals": intervals,
+        **further.look(experiment, workshop.metrics, kept, validation, fitted),
+        "robustness": robustness,
+        "explained": explained,
     }
     predictions.save(run.folder, kept)
     files.write_json(run.folder / "metrics.json", data)
@@ -59,6 +66,15 @@ def evaluate_run(
     if run.read().state == "trained":
         run.update(state="evaluated")
     return data
+
+
+def _validation(workshop: Workshop, model: torch.nn.Module, store: PackedStore, run: Run) -> Predictions:
+    """What the model says of the validation split, kept in validation.npz."""
+    deterministic = workshop.experiment.compute.deterministic
+    with computing(workshop.plan, workshop.device, deterministic=deterministic):
+        found = predicted(workshop, model, store.split("val"), "Predicting validation")
+    predictions.save(run.folder, found, predictions.VALIDATION)
+    return found
 
 
 def _best_of(run: Run) -> checkpoint.Checkpoint:
@@ -102,9 +118,12 @@ def store_of(run: Run) -> PackedStore:
     return store
 
 
-def _predict(workshop: Workshop, model: torch.nn.Module, test: SplitReader) -> tuple[Any, Any]:
-    batches = workshop.eval_batches(test, residence="host")  # each is looked at only once
-    with progress.track("Evaluating", total=len(test)) as advance:
+def predicted(
+    workshop: Workshop, model: torch.nn.Module, split: SplitReader, doing: str = "Evaluating"
+) -> Predictions:
+    """What the model says of every image of a split."""
+    batches = workshop.eval_batches(split, residence="host")  # each is looked at only once
+    with progress.track(doing, total=len(split)) as advance:
         try:
             outputs, labels = predict(model, progress.counted(batches, advance), workshop.plan.dtype)
         except torch.OutOfMemoryError as error:
@@ -112,7 +131,12 @@ def _predict(workshop: Workshop, model: torch.nn.Module, test: SplitReader) -> t
                 f"Batches of {workshop.batch_size} images do not fit into the memory of "
                 f"{workshop.device}: {error}. Free some, or evaluate on another device: --device cpu."
             ) from error
-    return workshop.probabilities(outputs), labels.numpy()
+    return Predictions(
+        probabilities=workshop.probabilities(outputs),
+        labels=labels.numpy(),
+        groups=split.groups,
+        sources=split.sources,
+    )
 
 
 def _scored(workshop: Workshop, kept: Predictions) -> tuple[dict[str, Score], dict[str, Any]]:
@@ -145,4 +169,5 @@ def results_of(run: Run) -> Results:
         labels=kept.labels,
         probabilities=kept.probabilities,
         intervals=metrics.get("intervals", {}),
+        evaluation=metrics,
     )

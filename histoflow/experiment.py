@@ -185,6 +185,33 @@ class Training(Settings):
     """Stop with advice, or pass each batch in halves, which gives batch norm other statistics."""
 
 
+class Evaluation(Settings):
+    """How the finished model is looked at; what it needs to know is fitted on validation, never on test."""
+
+    calibration: Literal["none", "temperature"] = "temperature"
+    """Whether probabilities are made to mean what they say, by one temperature."""
+    threshold: Literal["likeliest", "youden", "sensitivity", "specificity", "cost"] = "likeliest"
+    """Two or several labels: from which probability on a class is told. likeliest: above one half."""
+    target: float = Field(0.95, gt=0, lt=1)
+    """sensitivity, specificity: what the threshold must reach on validation."""
+    miss_cost: float = Field(10.0, gt=0)
+    """cost: how many false alarms one missed image is worth."""
+    coverage: float | None = Field(0.9, gt=0, lt=1)
+    """How often a prediction set is to hold the true class; null makes no sets."""
+    aggregate: tuple[Literal["mean", "max", "top_k", "vote"], ...] = ("mean",)
+    """How the images of a group (slide, patient) are put together; none where the data name no groups."""
+    top_k: int = Field(10, ge=1, strict=True)
+    """top_k: the mean over so many images of each group, those likeliest to be of the class."""
+    robustness: bool = False
+    """Test once more under stain shift, blur, JPEG, brightness and noise, in three grades each."""
+    robustness_images: int = Field(1000, ge=10, strict=True)
+    """On so many of the test images at most."""
+    gallery: int = Field(4, ge=0, le=24, strict=True)
+    """Images of each kind (right, wrong, uncertain) and class shown in the report; 0 shows none."""
+    embedding: bool = True
+    """A map of the images as the network sees them."""
+
+
 Switch = Literal["auto", "on", "off"]
 
 
@@ -248,6 +275,8 @@ class Experiment(Settings):
     """How long and on what the network is trained."""
     compute: Compute = Compute()
     """On what the run is computed, and how."""
+    evaluation: Evaluation = Evaluation()
+    """How the finished model is looked at."""
     reports: tuple[Choice, ...] = Field(("html",), validate_default=True)
     """What is written about the finished run."""
     seed: int = Field(0, ge=0, lt=2**63, strict=True)

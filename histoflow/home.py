@@ -43,6 +43,11 @@ def cross_validations() -> Path:
     return _writable(folder() / "cross-validations")
 
 
+def models() -> Path:
+    """The registry of models."""
+    return _writable(folder() / "models")
+
+
 def lr_finds() -> Path:
     """What tests of learning rates found."""
     return _writable(folder() / "lr-find")

@@ -24,9 +24,13 @@ from histoflow_flows import (
     cli_audit,
     cli_compare,
     cli_data,
+    cli_drift,
+    cli_export,
     cli_find,
+    cli_models,
     cli_predict,
     cli_reap,
+    cli_retrain,
     cli_service,
     cli_tune,
     display,
@@ -399,6 +403,10 @@ def show_home() -> None:
 cli_data.register(app)
 cli_audit.register(app)
 cli_compare.register(app)
+cli_models.register(app)
+cli_retrain.register(app)
+cli_drift.register(app)
+cli_export.register(app)
 cli_find.register(app)
 cli_predict.register(app)
 cli_reap.register(app)

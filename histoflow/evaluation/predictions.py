@@ -16,12 +16,12 @@ from histoflow.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FILE = "predictions.npz"
+TEST, VALIDATION = "predictions.npz", "validation.npz"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predictions:
-    """One entry for each image of the test split, in its order."""
+    """One entry for each image of a split, in its order."""
 
     probabilities: NDArray[np.float64]
     """Images × classes."""
@@ -33,15 +33,15 @@ class Predictions:
     """Where each image came from; None in runs evaluated before this was kept."""
 
 
-def save(folder: Path, predictions: Predictions) -> None:
+def save(folder: Path, predictions: Predictions, file_name: str = TEST) -> None:
     columns = {name: column for name, column in vars(predictions).items() if column is not None}
-    with files.atomic_file(folder / FILE) as temporary, temporary.open("wb") as file:
+    with files.atomic_file(folder / file_name) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **columns)  # names of sources repeat much of each other
 
 
-def load(folder: Path) -> Predictions:
+def load(folder: Path, file_name: str = TEST) -> Predictions:
     """Those of the run in this folder, or a DataError that says what is the matter with them."""
-    path = folder / FILE
+    path = folder / file_name
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             columns = {name: kept[name] for name in kept.files}

@@ -12,6 +12,10 @@ from histoflow.components import SPLITS, Results
 from histoflow.evaluation.curves import class_counts, confusion_matrix
 from histoflow.report import pictures, tables, wording
 from histoflow.report.audit import audit_content
+from histoflow.report.by_group import by_group_content
+from histoflow.report.gallery import gallery_content
+from histoflow.report.robustness import robustness_content
+from histoflow.report.trust import trust_content
 
 
 def content(results: Results) -> dict[str, Any]:
@@ -30,6 +34,10 @@ def content(results: Results) -> dict[str, Any]:
         "curves": pictures.training_pictures(results.history, best.get("epoch")),
         **_classes(results, names),
         "roc": pictures.roc_picture(results.labels, results.probabilities, names),
+        "trust": trust_content(results),
+        "by_group": by_group_content(results),
+        "robustness": robustness_content(results),
+        "gallery": gallery_content(results),
         "configuration": files.yaml_of(results.run.get("experiment", {})),
         "environment": results.run.get("environment", {}),
         "plugins": results.run.get("plugins", ()),
