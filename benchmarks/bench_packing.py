@@ -35,10 +35,10 @@ from histoflow.data import assembling, moments
 from histoflow.data.audit import features
 from histoflow.data.audit.checks import Audited
 from histoflow.data.audit.examined import Examined
-from histoflow.data.chunks import DecodedSet, Stored, write_chunk
+from histoflow.data.chunks import write_chunk
 from histoflow.data.decoding import Decoder, Job, dealing_key, decode, same_hashes
-from histoflow.data.laying import SplitWriter
 from histoflow.data.packing import Recipe, pack
+from histoflow.data.splits import Dealer
 from histoflow.images import read_rgb
 from histoflow_plugins.tissue import TissueParams, read
 
@@ -166,9 +166,11 @@ def bench_parts(images: Sequence[NDArray[np.uint8]], folder: Path, runs: int) ->
     folder.mkdir()
     write_files(block, folder / "parts", "tif", {})
     paths = sorted((folder / "parts").iterdir())
-    names = [path.name for path in paths]
-    job = Job(start=0, stop=len(paths), sources=names, files=paths, shape=block.shape[1:], example="")
-    decoder = Decoder(read=Read(paths), steps=(), facts=Facts(), keyed=True)
+    rows = [Row(label=0, source=path.name) for path in paths]
+    job = Job(start=0, stop=len(paths), rows=rows, files=paths, shape=block.shape[1:], example="")
+    decoder = Decoder(
+        read=Read(paths), steps=(), facts=Facts(), deal=Dealer(val=0.1, test=0.2, seed=0), keyed=True
+    )
     chunk, sums = decode(decoder, job), moments.of_each(block)
     parts: dict[str, Callable[[], object]] = {
         "Pillow": lambda: [np.asarray(Image.open(path).convert("RGB")) for path in paths],
@@ -179,22 +181,13 @@ def bench_parts(images: Sequence[NDArray[np.uint8]], folder: Path, runs: int) ->
         "the audit's features": lambda: features.describe(block, sums),
         "the audit's facts of files": lambda: [features.describe_file(path) for path in paths],
         "all of these (but Pillow)": lambda: decode(decoder, job),
-        "writing what is decoded": lambda: write_chunk(folder, 0, len(paths), chunk),
-        "laying it down, hashed": lambda: lay_down(folder, len(paths)),
+        "writing them, hashed, split by split": lambda: write_chunk(folder, 0, len(paths), chunk),
     }
     print(describe(f"The pieces, for each image of {SIDE}×{SIDE}, in time of a processor", runs))
     for name, part in parts.items():
         with threadpool_limits(1, "blas"):  # as in packing
             took = sorted(_seconds(part) / len(block) * 1e6 for _ in range(3 * runs))
         print(f"  {name:34} {took[len(took) // 2]:6.0f} µs ({took[0]:.0f} to {took[-1]:.0f})")
-
-
-def lay_down(folder: Path, images: int) -> None:
-    decoded = DecodedSet([Stored(folder, 0, images)])
-    writer = SplitWriter(folder / "laid", decoded.shape, images)
-    for _, some in decoded.by_chunk():
-        writer.add(some)
-    shutil.rmtree(folder / "laid")
 
 
 def _seconds(part: Callable[[], object]) -> float:

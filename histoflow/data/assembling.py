@@ -87,7 +87,8 @@ class Assembly:
 
     @cached_property
     def _splits(self) -> Splits:
-        return self.splitter.splits(self._rows, self._keys)
+        splits: Splits = self.decoded.columns["split"]
+        return splits
 
     @cached_property
     def _labels(self) -> NDArray[Any]:
@@ -120,12 +121,13 @@ class Assembly:
     def _write(self, folder: Path, kept: Places, copies: Places) -> dict[SplitName, SplitFacts]:
         members = {name: kept[self._splits[kept] == number] for number, name in enumerate(SPLITS)}
         writers = {name: SplitWriter(folder / name, self._shape, len(members[name])) for name in SPLITS}
+        is_kept = np.isin(np.arange(len(self._rows)), kept)
         with progress.track("Laying down", total=len(kept)) as advance:
-            for start, images in self.decoded.by_chunk():
-                for name, writer in writers.items():
-                    begin, end = np.searchsorted(members[name], (start, start + len(images)))
-                    writer.add(images, members[name][begin:end] - start)
-                    advance(int(end - begin))
+            for name, writer in writers.items():
+                for part in self.decoded.parts[name]:
+                    taken = np.flatnonzero(is_kept[part.places])
+                    writer.take_over(part, taken)
+                    advance(len(taken))
         return {name: self._finish(writers[name], members[name], copies) for name in SPLITS}
 
     def _finish(self, writer: SplitWriter, members: Places, copies: Places) -> SplitFacts:

@@ -1,20 +1,23 @@
 """The folder of a packing under way: decoded images in chunks, each there whole or not at all.
 
-    .<data set>-<key>.decoded/000000000-000000300.npz    what is known of each image of these rows
-    .<data set>-<key>.decoded/000000000-000000300.npy    their pixels
+    .<data set>-<key>.decoded/000000000-000000600.npz          what is known of each image of these rows
+    .<data set>-<key>.decoded/000000000-000000600.train.npy    the pixels of those that belong to train
 
-A packing that was killed goes on from the chunks that stand here.
+A packing that was killed goes on from the chunks that stand here. The files of large splits become those of
+the store, so that no image is written twice.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoflow import files
+from histoflow.components import SPLITS, SplitName
 from histoflow.data.decoding import Chunk, same_hashes
-from histoflow.errors import DataError
 
-CHUNK_BYTES = 8 * 2**20
-CHUNK_IMAGES = 1024
-_COLUMNS, _REASON, _WHY = "columns", "unreadable/row", "unreadable/reason"
+CHUNK_BYTES = 16 * 2**20
+CHUNK_IMAGES = 2048
+_COLUMNS, _REASON, _WHY, _DIGESTS = "columns", "unreadable/row", "unreadable/reason", "digests"
 
 
 def images_per_chunk(image_bytes: int) -> int:
@@ -63,18 +66,38 @@ def write_chunk(folder: Path, start: int, stop: int, chunk: Chunk) -> None:
         _REASON: np.array(list(chunk.unreadable), np.int64),
         _WHY: np.array(list(chunk.unreadable.values()), np.str_),
     }
-    stem = folder / f"{start:09d}-{stop:09d}"
-    own = f".{os.getpid()}.part"
-    pixels, table = Path(f"{stem}{own}.npy"), Path(f"{stem}{own}.npz")
-    with files.storage_errors(stem):
-        try:
-            save_array(pixels, chunk.pixels)
-            np.savez(table, **known)  # type: ignore[arg-type]
-            pixels.replace(f"{stem}.npy")
-            table.replace(f"{stem}.npz")
-        finally:
-            pixels.unlink(missing_ok=True)
-            table.unlink(missing_ok=True)
+    stored = Stored(folder, start, stop)
+    with files.storage_errors(folder):
+        digests = [_write_pixels(stored.pixel_file(name), here) for name, here in _by_split(chunk)]
+        with _in_place_of(stored.table_file) as temporary:
+            np.savez(temporary, **known, **{_DIGESTS: np.array(digests, np.str_)})  # type: ignore[arg-type]
+
+
+def _by_split(chunk: Chunk) -> Iterator[tuple[SplitName, NDArray[np.uint8]]]:
+    for number, name in enumerate(SPLITS):
+        here = chunk.columns["split"] == number
+        yield name, chunk.pixels if here.all() else chunk.pixels[here]
+
+
+def _write_pixels(path: Path, pixels: NDArray[np.uint8]) -> str:
+    """The SHA-256 of the file; of no images there is none."""
+    if not len(pixels):
+        return ""
+    digest = hashlib.sha256()
+    with _in_place_of(path) as temporary:
+        save_array(temporary, pixels, digest.update)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _in_place_of(path: Path) -> Iterator[Path]:
+    """A file of this process's own, which takes the place when it is whole."""
+    temporary = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _records(columns: Mapping[str, NDArray[Any]]) -> NDArray[np.void]:
@@ -95,39 +118,55 @@ class Stored:
     stop: int
 
     @property
-    def _stem(self) -> str:
-        return str(self.folder / f"{self.start:09d}-{self.stop:09d}")
+    def table_file(self) -> Path:
+        return self.folder / f"{self.start:09d}-{self.stop:09d}.npz"
 
-    @property
-    def pixels(self) -> NDArray[np.uint8]:
+    def pixel_file(self, split: SplitName) -> Path:
+        return self.table_file.with_suffix(f".{split}.npy")
+
+    def pixels(self, split: SplitName) -> NDArray[np.uint8]:
         """By memory map, as a plain array: of one, images are taken three times as fast."""
-        pixels: NDArray[np.uint8] = np.load(f"{self._stem}.npy", mmap_mode="r").view(np.ndarray)
+        pixels: NDArray[np.uint8] = np.load(self.pixel_file(split), mmap_mode="r").view(np.ndarray)
         return pixels
 
-    def read_into(self, images: NDArray[np.uint8]) -> None:
-        """Their pixels, in half the time that a memory map takes to come to the same."""
-        with Path(f"{self._stem}.npy").open("rb") as file:
-            file.seek(-images.nbytes, os.SEEK_END)
-            if file.readinto(images.reshape(-1).data) != images.nbytes:
-                raise DataError(f"{file.name} is cut short. Run again to have it decoded again.")
-
     def table(self) -> dict[str, NDArray[Any]]:
-        with Path(f"{self._stem}.npz").open("rb") as file, np.load(file, allow_pickle=False) as table:
+        with self.table_file.open("rb") as file, np.load(file, allow_pickle=False) as table:
             records = table[_COLUMNS]
             columns = {name: records[name] for name in records.dtype.names}
-            return columns | {name: table[name] for name in (_REASON, _WHY)}
+            return columns | {name: table[name] for name in (_REASON, _WHY, _DIGESTS)}
 
     def is_whole(self) -> bool:
         """Whether it was decoded, and its files are what was written."""
-        if not Path(f"{self._stem}.npz").is_file():
+        if not self.table_file.is_file():
             return False
         try:
             table = self.table()
             if len(table["row"]) + len(table[_REASON]) != self.stop - self.start:
                 return False
-            return not len(table["row"]) or same_hashes(self.pixels, table["hash"])
+            found = {number: table["hash"][table["split"] == number] for number in range(len(SPLITS))}
+            return all(
+                same_hashes(self.pixels(SPLITS[number]), hashes)
+                for number, hashes in found.items()
+                if len(hashes)
+            )
         except Exception:  # a damaged archive raises anything at all; the chunk is made again
             return False
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The images of one chunk that belong to one split, in a file of their own."""
+
+    file: Path
+    digest: str
+    """The file's SHA-256."""
+    places: NDArray[np.int64]
+    """Of the images, among those of the whole data set."""
+
+    @cached_property
+    def pixels(self) -> NDArray[np.uint8]:
+        pixels: NDArray[np.uint8] = np.load(self.file, mmap_mode="r").view(np.ndarray)
+        return pixels
 
 
 class DecodedSet:
@@ -137,25 +176,44 @@ class DecodedSet:
         collected: dict[str, list[NDArray[Any]]] = defaultdict(list)
         self.unreadable: list[tuple[int, str]] = []
         """Row and reason."""
-        lengths = []
+        self.parts: dict[SplitName, list[Part]] = {name: [] for name in SPLITS}
+        """In the order of the rows."""
+        self._length = 0
         for chunk in chunks:
             table = chunk.table()
             self.unreadable += zip(table.pop(_REASON).tolist(), table.pop(_WHY).tolist(), strict=True)
-            lengths.append(len(table["row"]))
-            for name, values in table.items() if lengths[-1] else ():
+            self._add_parts(chunk, table["split"], table.pop(_DIGESTS).tolist())
+            for name, values in table.items() if len(table["row"]) else ():
                 collected[name].append(values)
-        self._chunks = chunks
-        self._starts = np.cumsum([0, *lengths])
         self.columns = {name: np.concatenate(collected.pop(name)) for name in list(collected)}
         """Of the images that could be read, see ``decoding.Chunk``."""
 
-    def __len__(self) -> int:
-        return int(self._starts[-1])
+    def _add_parts(self, chunk: Stored, splits: NDArray[np.int8], digests: Sequence[str]) -> None:
+        for number, name in enumerate(SPLITS):
+            places = self._length + np.flatnonzero(splits == number)
+            if len(places):
+                self.parts[name].append(Part(chunk.pixel_file(name), digests[number], places))
+        self._length += len(splits)
 
-    @property
+    def __len__(self) -> int:
+        return self._length
+
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """Height, width and channels of each image."""
-        return self._chunks[0].pixels.shape[1:]
+        return self._all_parts[0].pixels.shape[1:]
+
+    @cached_property
+    def _all_parts(self) -> list[Part]:
+        return [part for parts in self.parts.values() for part in parts]
+
+    @cached_property
+    def _where(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """For each image the number of its part, and its place in that."""
+        owner, at = np.empty((2, len(self)), np.int64)
+        for number, part in enumerate(self._all_parts):
+            owner[part.places], at[part.places] = number, np.arange(len(part.places))
+        return owner, at
 
     def named(self, prefix: str) -> dict[str, NDArray[Any]]:
         """The columns whose names begin like this, without the beginning."""
@@ -165,21 +223,11 @@ class DecodedSet:
     def images(self, places: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The pixels of the images at these places, in this order."""
         found = np.empty((len(places), *self.shape), np.uint8)
-        owner = np.searchsorted(self._starts, places, side="right") - 1
+        owner, at = (column[places] for column in self._where)
         for number in np.unique(owner):
             here = np.flatnonzero(owner == number)
-            found[here] = self._chunks[number].pixels[places[here] - self._starts[number]]
+            found[here] = self._all_parts[number].pixels[at[here]]
         return found
-
-    def by_chunk(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """The place of each chunk's first image, and all its images: until the next ones are asked for."""
-        starts = self._starts.tolist()
-        most = max(end - start for start, end in pairwise(starts))
-        buffer = np.empty((most, *self.shape), np.uint8)
-        for chunk, (start, end) in zip(self._chunks, pairwise(starts), strict=True):
-            images = buffer[: end - start]
-            chunk.read_into(images)
-            yield start, images
 
 
 def remove_if_empty(folder: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histoflow.components import Facts
+from histoflow.components import SPLITS, Facts, Row, SplitName
 from histoflow.data import moments
 from histoflow.data.audit import features
 from histoflow.errors import DataError, UnreadableImage
@@ -33,6 +33,8 @@ class Decoder:
     read: Callable[[int], Image]
     steps: Sequence[Callable[[Image], Image]]
     facts: Facts
+    deal: Callable[[Row, str], SplitName]
+    """From a row and its image's key to its split."""
     keyed: bool
     """Whether images are dealt to splits by their pixels."""
     may_decline: Sequence[int] = ()
@@ -91,7 +93,7 @@ class Job:
 
     start: int
     stop: int
-    sources: Sequence[str]
+    rows: Sequence[Row]
     files: Sequence[Path] | None
     shape: tuple[int, ...]
     """What images are after the steps."""
@@ -106,8 +108,8 @@ class Chunk:
     pixels: Image
     """N×H×W×C, of the images that could be read."""
     columns: Mapping[str, NDArray[Any]]
-    """One entry for each of them: ``row``, ``hash``, ``size``, ``sum``, ``square``, ``declined``, perhaps
-    ``key``, and what was measured of it (``feature/…``) and of its file (``file/…``)."""
+    """One entry for each of them: ``row``, ``split``, ``hash``, ``size``, ``sum``, ``square``, ``declined``,
+    perhaps ``key``, and what was measured of it (``feature/…``) and of its file (``file/…``)."""
     unreadable: Mapping[int, str]
     """The reason for each other row."""
 
@@ -129,7 +131,7 @@ class _Collected:
         if outcome.image is None:
             self.unreadable[row] = outcome.reason
             return
-        _refuse_mixed_shapes(outcome.image, self.job.sources[row - self.job.start], self.job)
+        _refuse_mixed_shapes(outcome.image, self.job.rows[row - self.job.start].source, self.job)
         self.pixels[len(self.rows)] = outcome.image
         self.rows.append(row)
         self.outcomes.append(Outcome(raw_size=outcome.raw_size, key=outcome.key, declined=outcome.declined))
@@ -145,17 +147,26 @@ def decode(
     collected = _Collected(job)
     for row in range(job.start, job.stop):
         outcome = (known or {}).get(row)
-        collected.add(row, outcome or decoder.outcome(row, job.sources[row - job.start]))
+        collected.add(row, outcome or decoder.outcome(row, job.rows[row - job.start].source))
         if done:
             done(1)
     pixels = collected.pixels[: len(collected.rows)]
-    columns = {
+    columns: dict[str, NDArray[Any]] = {
         "row": np.array(collected.rows, np.int64),
+        "split": _splits(decoder, collected),
         **_columns_of_outcomes(collected.outcomes),
         **_columns_of_pixels(pixels),
         **_columns_of_files(collected.rows, job),
     }
     return Chunk(pixels=pixels, columns=columns, unreadable=collected.unreadable)
+
+
+def _splits(decoder: Decoder, collected: _Collected) -> NDArray[np.int8]:
+    """Of each image, as an index into ``SPLITS``."""
+    number = {name: place for place, name in enumerate(SPLITS)}
+    rows = (collected.job.rows[row - collected.job.start] for row in collected.rows)
+    dealt = zip(rows, collected.outcomes, strict=True)
+    return np.array([number[decoder.deal(row, outcome.key.hex())] for row, outcome in dealt], np.int8)
 
 
 def _columns_of_outcomes(outcomes: Sequence[Outcome]) -> dict[str, NDArray[Any]]:

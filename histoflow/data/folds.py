@@ -8,7 +8,6 @@ cross-validation share their files by hard links, so that all of them together t
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -287,7 +286,7 @@ def _split(cut: _Cut, parts: Sequence[_Part], places: NDArray[np.int64], folder:
     for part in parts:
         for source in map(shard_name, range(len(part.shards))):
             name = shard_name(len(digests))
-            _link(part.folder / source, folder / name)
+            files.link(part.folder / source, folder / name)
             digests[name] = part.digests[source]
     columns = {name: column[places] for name, column in cut.columns.items()}
     for name, column in columns.items():
@@ -309,15 +308,8 @@ def _test(cut: _Cut, folder: Path) -> SplitFacts:
     facts = cut.manifest.splits["test"]
     folder.mkdir()
     for name in facts.files:
-        _link(cut.store.folder / "test" / name, folder / name)
+        files.link(cut.store.folder / "test" / name, folder / name)
     return facts
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(source, target)
 
 
 def _refuse_full_disk(cut: _Cut, images: int) -> None:

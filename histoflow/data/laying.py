@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from histoflow import files
 from histoflow.components import Row, Samples
-from histoflow.data.chunks import array_header, save_array
+from histoflow.data.chunks import Part, array_header, save_array
 from histoflow.data.store import SplitFacts, shard_name
 
 SHARD_BYTES = 64 * 2**20
@@ -81,16 +82,41 @@ class SplitWriter:
         """Take the images at these places; all of them where there is no choice."""
         places = np.arange(len(images)) if places is None else places
         while len(places):
-            self._shard = shard = self._shard or self._begin()
+            self._shard = shard = self._shard or self._begin(self._left)
             taken, places = places[: shard.left], places[shard.left :]
             # Told to clip, numpy is quicker; places out of range are no case here.
             shard.add(images.take(taken, axis=0, mode="clip"))
             if not shard.left:
                 self._end(shard)
 
-    def _begin(self) -> _Shard:
+    def take_over(self, part: Part, kept: NDArray[np.int64]) -> None:
+        """Those of a part's images that are at these of its places.
+
+        Where the split is more than one shard, the part's file becomes one, unless something is left out.
+        """
+        if self._is_one_shard:
+            self.add(part.pixels, kept)
+        elif len(kept) == len(part.places):
+            self._link(part)
+        elif len(kept):
+            shard = self._begin(len(kept))
+            shard.add(part.pixels[kept])
+            self._end(shard)
+
+    @property
+    def _is_one_shard(self) -> bool:
+        return self.total * int(np.prod(self.shape)) <= SHARD_BYTES
+
+    def _link(self, part: Part) -> None:
+        name = shard_name(len(self.shards))
+        files.link(part.file, self.folder / name)
+        self.digests[name] = part.digest
+        self.shards.append(len(part.places))
+        self._left -= len(part.places)
+
+    def _begin(self, images: int) -> _Shard:
         most = max(1, SHARD_BYTES // int(np.prod(self.shape)))
-        return _Shard(self.folder / shard_name(len(self.shards)), (min(self._left, most), *self.shape))
+        return _Shard(self.folder / shard_name(len(self.shards)), (min(images, most), *self.shape))
 
     def _end(self, shard: _Shard) -> None:
         self.digests[shard.path.name] = shard.digest.hexdigest()

@@ -1,7 +1,7 @@
 """Builds the packed store: every image read, preprocessed, dealt to a split and laid down, once.
 
-First all images are decoded into chunks (preparing.py), by several processes, in the order of the rows. Then,
-when all that is known of them lies in one table, they are dealt out, audited and laid down (assembling.py).
+First all images are decoded into chunks and dealt out (preparing.py), by several processes, in the order of
+the rows. Then, when what is known of them lies in one table, they are audited and laid down (assembling.py).
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ def pack(
                 read=samples.read,
                 steps=steps,
                 facts=facts,
+                deal=splitter.deal,
                 keyed=splitter.by_pixels,
                 may_decline=sorted(may_decline or {}),
             )

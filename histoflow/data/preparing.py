@@ -12,11 +12,12 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from histoflow import files, progress
-from histoflow.components import Row, Samples
+from histoflow.components import SPLITS, Row, Samples
 from histoflow.cores import cores
 from histoflow.data import chunks, workers
 from histoflow.data.chunks import DecodedSet, Stored
 from histoflow.data.decoding import Decoder, Job, Outcome, UnpackableError, decode
+from histoflow.data.laying import SHARD_BYTES
 from histoflow.errors import DataError, StorageError
 
 _TRIAL = 0.2
@@ -94,7 +95,7 @@ def _jobs(samples: Samples, trial: _Trial) -> list[Job]:
         Job(
             start=start,
             stop=stop,
-            sources=[row.source for row in samples.rows[start:stop]],
+            rows=samples.rows[start:stop],
             files=None if samples.files is None else samples.files[start:stop],
             shape=trial.shape,
             example=trial.example,
@@ -138,8 +139,9 @@ def _rows(jobs: Iterable[Job]) -> int:
 
 
 def _refuse_full_disk(folder: Path, image_bytes: int, images: int) -> None:
-    """Once decoded and once laid down: for a while both lie on the disk."""
-    needed = 2 * images * image_bytes - files.folder_size(folder)
+    """Large splits are made of the files that images are decoded to, small ones are written once more."""
+    whole = images * image_bytes
+    needed = whole + min(whole, len(SPLITS) * SHARD_BYTES) - files.folder_size(folder)
     free = files.free_bytes(folder)
     if free < needed:
         raise StorageError(
@@ -159,10 +161,10 @@ def _decode(
     processes: int | None,
     advance: Callable[[int], None],
 ) -> None:
-    def here(some: Sequence[Job]) -> None:
+    def here(some: Sequence[Job], done: Callable[[int], None] | None = advance) -> None:
         with threadpool_limits(1, "blas"):  # its products are so small that several threads only wait
             for job in some:
-                chunks.write_chunk(folder, job.start, job.stop, decode(decoder, job, trial.outcomes, advance))
+                chunks.write_chunk(folder, job.start, job.stop, decode(decoder, job, trial.outcomes, done))
 
     if processes is None:
         pace = trial.seconds
@@ -174,7 +176,8 @@ def _decode(
     if not data:
         here(jobs)
         return
-    with closing(workers.decode_together(data, folder, jobs, processes)) as done:
+    others = workers.decode_together(data, folder, jobs, processes, lambda job: here([job], None))
+    with closing(others) as done:
         for job in done:
             advance(job.stop - job.start)
 

@@ -9,7 +9,7 @@ from typing import Any
 from histoflow import files
 from histoflow.data.store import SCHEMA
 
-_DECODING = 2
+_DECODING = 3
 """Raise it when the same images would be decoded, hashed or measured otherwise."""
 _AUDITING = 1
 """Raise it when the checks would leave out other images under the same settings."""
@@ -42,6 +42,6 @@ class Recipe:
 
     @property
     def decoded_name(self) -> str:
-        """Of the decoded images: stores that differ in splits or audit alone can be made of the same."""
-        of = {name: value for name, value in asdict(self).items() if name not in ("split", "dropped")}
+        """Of the decoded images: stores that differ in what the audit drops can be made of the same."""
+        of = {name: value for name, value in asdict(self).items() if name != "dropped"}
         return f"{self.dataset['name']}-{files.digest_of_data({'decoding': _DECODING, **of})[:16]}"

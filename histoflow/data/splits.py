@@ -10,7 +10,7 @@ chosen is the seed: ``best_seed`` finds one under which this data set, as it is,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,35 +21,41 @@ from histoflow.components import SPLITS, Row, SplitName
 from histoflow.errors import DataError
 from histoflow.seeds import fraction
 
-Deal = Callable[[Row, str], SplitName]
-"""From a row and the hash of its image to the row's split."""
-
 _HASHES = 400_000
 """How many a search for a seed may compute: half a second of work."""
 _FEWEST_SEEDS = 4
 
 
-def dealer(rows: Iterable[Row], val: float, test: float, seed: int) -> Deal:
+@dataclass(frozen=True)
+class Dealer:
+    """How rows are dealt out; processes that decode images know it, too."""
+
+    val: float
+    """The share to be cut from what is not dealt out yet; 0 where the data set brings the split."""
+    test: float
+    seed: int
+
+    def __call__(self, row: Row, image_hash: str) -> SplitName:
+        """The row's split, by the hash of its image where it has no group."""
+        if row.split not in (None, "train"):
+            return row.split
+        if not self.val and not self.test:
+            return "train"
+        return _by_hash(key_of(row, image_hash), self.val, self.test, self.seed)
+
+
+def dealer(rows: Iterable[Row], val: float, test: float, seed: int) -> Dealer:
     """How to deal these rows out; a split that the data set does not bring is cut from its training part."""
     official = {row.split for row in rows}
     if official == {None}:
-        return lambda row, image_hash: _by_hash(key_of(row, image_hash), val, test, seed)
+        return Dealer(val, test, seed)
     if None in official or "train" not in official:
         named = ", ".join(sorted(name for name in official if name)) or "none"
         raise DataError(
             f"Either every image has a split and some are 'train', or none has one. "
             f"Found splits {named}{', and images without one' if None in official else ''}."
         )
-    missing_val, missing_test = (
-        0.0 if name in official else share for name, share in (("val", val), ("test", test))
-    )
-
-    def deal(row: Row, image_hash: str) -> SplitName:
-        if row.split is not None and row.split != "train":
-            return row.split
-        return _by_hash(key_of(row, image_hash), missing_val, missing_test, seed)
-
-    return deal
+    return Dealer(0.0 if "val" in official else val, 0.0 if "test" in official else test, seed)
 
 
 def key_of(row: Row, image_hash: str) -> str:

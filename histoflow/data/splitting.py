@@ -21,7 +21,7 @@ class Splitter:
 
     def __init__(self, samples: Samples, settings: Mapping[str, Any]) -> None:
         self._samples = samples
-        self._deal = dealer(samples.rows, **settings)
+        self.deal = dealer(samples.rows, **settings)
         self._official = {row.split for row in samples.rows}
         self.asked = {name: settings[name] for name in ("val", "test") if name not in self._official}
         """The shares of the splits that are dealt out rather than brought."""
@@ -31,18 +31,16 @@ class Splitter:
         """Whether it takes an image's pixels to say where it goes."""
         return bool(self.asked) and self._samples.rows[0].group is None
 
-    def splits(self, rows: Sequence[Row], keys: Sequence[str]) -> Splits:
-        """Of each row, as an index into ``SPLITS``; ``keys`` are the hashes of their images."""
-        number = {name: place for place, name in enumerate(SPLITS)}
-        return np.array([number[self._deal(row, key)] for row, key in zip(rows, keys, strict=True)], np.int8)
-
     def refuse_early(self) -> None:
         """Before any image is read, where it can be said then that a split will stay empty."""
         if not self.by_pixels:
-            keys = [""] * len(self._samples.rows)
-            self.refuse_empty(self._samples.rows, keys, self.splits(self._samples.rows, keys))
+            rows = self._samples.rows
+            keys = [""] * len(rows)
+            splits = [SPLITS.index(self.deal(row, "")) for row in rows]
+            self.refuse_empty(rows, keys, np.array(splits, np.int8))
 
     def refuse_empty(self, rows: Sequence[Row], keys: Sequence[str], splits: Splits) -> None:
+        """``splits`` are indices into ``SPLITS``; ``keys`` are the hashes of the rows' images."""
         empty = [name for place, name in enumerate(SPLITS) if not (splits == place).any()]
         if empty:
             raise DataError(f"No image fell into the {' and '.join(empty)} split. {self._advice(rows, keys)}")

@@ -10,7 +10,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -43,36 +44,42 @@ def pickled(decoder: Decoder) -> tuple[bytes, str]:
 
 
 def decode_together(
-    decoder: bytes, folder: Path, jobs: Iterable[Job], processes: int
+    decoder: bytes, folder: Path, jobs: Iterable[Job], processes: int, here: Callable[[Job], None]
 ) -> Generator[Job, None, None]:
     """Have these many processes write the chunks of the jobs into the folder; yields each that is done.
 
-    The first error ends them all. None lives on after this ends, however it does, nor after this process.
+    This one is among them and does its share by ``here``, from the first moment on, when the others are still
+    starting. The first error ends them all. None lives on after this ends, however it does, nor after this
+    process.
     """
     from loky import ProcessPoolExecutor
 
+    others = processes - 1
     executor = ProcessPoolExecutor(
-        processes, initializer=_begin, initargs=(decoder, folder, os.getpid()), env=_environment()
+        others, initializer=_begin, initargs=(decoder, folder, os.getpid()), env=_environment()
     )
     try:
-        yield from _results(executor, jobs, processes * _WAITING_PER_WORKER)
+        yield from _results(executor, deque(jobs), others * _WAITING_PER_WORKER, here)
     finally:
         executor.shutdown(wait=True, kill_workers=True)
 
 
-def _results(executor: Any, jobs: Iterable[Job], at_most: int) -> Iterator[Job]:
+def _results(executor: Any, left: deque[Job], at_most: int, here: Callable[[Job], None]) -> Iterator[Job]:
     from loky import FIRST_COMPLETED, wait
 
     waiting: dict[Any, Job] = {}
-    left = iter(jobs)
-    while True:
-        for job in left:
+    while left or waiting:
+        own = (
+            left.popleft() if left else None
+        )  # of the first one, some images were read to see how long it takes
+        while left and len(waiting) < at_most:
+            job = left.popleft()
             waiting[executor.submit(_work, job)] = job
-            if len(waiting) >= at_most:
-                break
-        if not waiting:
-            return
-        for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+        if own:
+            here(own)
+            yield own
+        at_once = 0 if left else None
+        for future in wait(waiting, timeout=at_once, return_when=FIRST_COMPLETED).done:
             job = waiting.pop(future)
             _raise_what_it_raised(future.exception(), job)
             yield job
@@ -86,8 +93,8 @@ def _raise_what_it_raised(error: BaseException | None, job: Job) -> None:
     if isinstance(error, TerminatedWorkerError | MemoryError):
         ended = "ran out of memory" if isinstance(error, MemoryError) else "was killed, perhaps for memory,"
         raise TeamError(
-            f"A process that decoded images {ended} near {job.sources[0]}. Run again: what was decoded is "
-            f"kept. OMP_NUM_THREADS=1 decodes in one process, which takes the least memory."
+            f"A process that decoded images {ended} near {job.rows[0].source}. Run again: what was decoded "
+            f"is kept. OMP_NUM_THREADS=1 decodes in one process, which takes the least memory."
         ) from error
     if isinstance(error, HistoflowError):
         raise error from None  # its message says all; where in another process it arose helps nobody

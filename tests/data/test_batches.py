@@ -46,6 +46,7 @@ def packed(folder: Path, shards: int = 1, weights: Sequence[float] = (9.0, *[1.0
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("histoflow.data.laying.SHARD_BYTES", -(-54 // shards) * pixels[0].nbytes)
+        patch.setattr("histoflow.data.chunks.CHUNK_IMAGES", -(-len(pixels) // shards))
         return PackedStore(pack(recipe, Facts(), lambda: made, (), folder))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from histoflow import Facts, Row, Samples, UnreadableImage, fetched, files
-from histoflow.data import assembling, laying, recipe
+from histoflow.data import assembling, chunks, laying, recipe
 from histoflow.data.audit.checks import Audited
 from histoflow.data.audit.examined import Examined
 from histoflow.data.audit.finding import Finding
@@ -67,6 +67,7 @@ def test_images_are_found_across_shards_in_the_order_asked_for(
 ) -> None:
     whole = packed(tmp_path / "whole", samples()).split("train")
     monkeypatch.setattr(laying, "SHARD_BYTES", 7 * 8 * 8 * 3)
+    monkeypatch.setattr(chunks, "CHUNK_IMAGES", 7)
     store = packed(tmp_path / "shards", samples())
     assert len(store.manifest.splits["train"].shards) > 2
     order = np.random.default_rng(1).permutation(len(whole))
