@@ -36,7 +36,8 @@ from histoflow.data.audit import features
 from histoflow.data.audit.checks import Audited
 from histoflow.data.audit.examined import Examined
 from histoflow.data.chunks import write_chunk
-from histoflow.data.decoding import Decoder, Job, dealing_key, decode, same_hashes
+from histoflow.data.decoding import Decoder, Job, dealing_key, decode
+from histoflow.data.hashes import hashes_of
 from histoflow.data.packing import Recipe, pack
 from histoflow.data.splits import Dealer
 from histoflow.images import read_rgb
@@ -176,12 +177,12 @@ def bench_parts(images: Sequence[NDArray[np.uint8]], folder: Path, runs: int) ->
         "Pillow": lambda: [np.asarray(Image.open(path).convert("RGB")) for path in paths],
         "read_rgb": lambda: [read_rgb(path) for path in paths],
         "what deals them to splits": lambda: [dealing_key(image) for image in block],
-        "hashes": lambda: same_hashes(block, chunk.columns["hash"]),
+        "hashes": lambda: hashes_of(block),
         "sums for mean and deviation": lambda: moments.of_each(block),
         "the audit's features": lambda: features.describe(block, sums),
         "the audit's facts of files": lambda: [features.describe_file(path) for path in paths],
         "all of these (but Pillow)": lambda: decode(decoder, job),
-        "writing them, hashed, split by split": lambda: write_chunk(folder, 0, len(paths), chunk),
+        "writing them, split by split": lambda: write_chunk(folder, 0, len(paths), chunk),
     }
     print(describe(f"The pieces, for each image of {SIDE}×{SIDE}, in time of a processor", runs))
     for name, part in parts.items():

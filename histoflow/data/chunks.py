@@ -9,12 +9,11 @@ the store, so that no image is written twice.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,11 +25,12 @@ from numpy.typing import NDArray
 
 from histoflow import files
 from histoflow.components import SPLITS, SplitName
-from histoflow.data.decoding import Chunk, same_hashes
+from histoflow.data.decoding import Chunk
+from histoflow.data.hashes import same_hashes
 
 CHUNK_BYTES = 16 * 2**20
 CHUNK_IMAGES = 2048
-_COLUMNS, _REASON, _WHY, _DIGESTS = "columns", "unreadable/row", "unreadable/reason", "digests"
+_COLUMNS, _REASON, _WHY = "columns", "unreadable/row", "unreadable/reason"
 
 
 def images_per_chunk(image_bytes: int) -> int:
@@ -38,17 +38,12 @@ def images_per_chunk(image_bytes: int) -> int:
     return min(CHUNK_IMAGES, max(1, CHUNK_BYTES // image_bytes))
 
 
-def save_array(path: Path, array: NDArray[Any], told: Callable[[Any], None] | None = None) -> None:
-    """``np.save``, but with the operating system's own error when the disk is full.
-
-    ``told`` of each part that is written, for a hash of the file.
-    """
+def save_array(path: Path, array: NDArray[Any]) -> None:
+    """``np.save``, but with the operating system's own error when the disk is full."""
     content = array.tobytes() if array.dtype.kind == "U" else np.ascontiguousarray(array).reshape(-1).data
     with path.open("wb") as file:
-        for part in (array_header(array.dtype, array.shape), content):
-            if told:
-                told(part)
-            file.write(part)
+        file.write(array_header(array.dtype, array.shape))
+        file.write(content)
 
 
 def array_header(kind: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
@@ -68,25 +63,19 @@ def write_chunk(folder: Path, start: int, stop: int, chunk: Chunk) -> None:
     }
     stored = Stored(folder, start, stop)
     with files.storage_errors(folder):
-        digests = [_write_pixels(stored.pixel_file(name), here) for name, here in _by_split(chunk)]
+        for name, pixels in _by_split(chunk):
+            with _in_place_of(stored.pixel_file(name)) as temporary:
+                save_array(temporary, pixels)
         with _in_place_of(stored.table_file) as temporary:
-            np.savez(temporary, **known, **{_DIGESTS: np.array(digests, np.str_)})  # type: ignore[arg-type]
+            np.savez(temporary, **known)  # type: ignore[arg-type]
 
 
 def _by_split(chunk: Chunk) -> Iterator[tuple[SplitName, NDArray[np.uint8]]]:
+    """Of those that have images here."""
     for number, name in enumerate(SPLITS):
         here = chunk.columns["split"] == number
-        yield name, chunk.pixels if here.all() else chunk.pixels[here]
-
-
-def _write_pixels(path: Path, pixels: NDArray[np.uint8]) -> str:
-    """The SHA-256 of the file; of no images there is none."""
-    if not len(pixels):
-        return ""
-    digest = hashlib.sha256()
-    with _in_place_of(path) as temporary:
-        save_array(temporary, pixels, digest.update)
-    return digest.hexdigest()
+        if here.any():
+            yield name, chunk.pixels if here.all() else chunk.pixels[here]
 
 
 @contextmanager
@@ -133,7 +122,7 @@ class Stored:
         with self.table_file.open("rb") as file, np.load(file, allow_pickle=False) as table:
             records = table[_COLUMNS]
             columns = {name: records[name] for name in records.dtype.names}
-            return columns | {name: table[name] for name in (_REASON, _WHY, _DIGESTS)}
+            return columns | {name: table[name] for name in (_REASON, _WHY)}
 
     def is_whole(self) -> bool:
         """Whether it was decoded, and its files are what was written."""
@@ -158,8 +147,6 @@ class Part:
     """The images of one chunk that belong to one split, in a file of their own."""
 
     file: Path
-    digest: str
-    """The file's SHA-256."""
     places: NDArray[np.int64]
     """Of the images, among those of the whole data set."""
 
@@ -182,17 +169,17 @@ class DecodedSet:
         for chunk in chunks:
             table = chunk.table()
             self.unreadable += zip(table.pop(_REASON).tolist(), table.pop(_WHY).tolist(), strict=True)
-            self._add_parts(chunk, table["split"], table.pop(_DIGESTS).tolist())
+            self._add_parts(chunk, table["split"])
             for name, values in table.items() if len(table["row"]) else ():
                 collected[name].append(values)
         self.columns = {name: np.concatenate(collected.pop(name)) for name in list(collected)}
         """Of the images that could be read, see ``decoding.Chunk``."""
 
-    def _add_parts(self, chunk: Stored, splits: NDArray[np.int8], digests: Sequence[str]) -> None:
+    def _add_parts(self, chunk: Stored, splits: NDArray[np.int8]) -> None:
         for number, name in enumerate(SPLITS):
             places = self._length + np.flatnonzero(splits == number)
             if len(places):
-                self.parts[name].append(Part(chunk.pixel_file(name), digests[number], places))
+                self.parts[name].append(Part(chunk.pixel_file(name), places))
         self._length += len(splits)
 
     def __len__(self) -> int:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from histoflow.components import SPLITS, Facts, Row, SplitName
 from histoflow.data import moments
 from histoflow.data.audit import features
+from histoflow.data.hashes import hashes_of
 from histoflow.errors import DataError, UnreadableImage
 
 Image = NDArray[np.uint8]
@@ -185,7 +186,7 @@ def _columns_of_pixels(pixels: Image) -> dict[str, NDArray[Any]]:
     sums = moments.of_each(pixels)
     measured = features.describe(pixels, sums) if len(pixels) else {}
     return {
-        "hash": _hashes(pixels),
+        "hash": hashes_of(pixels),
         "sum": sums.totals,
         "square": sums.squares,
         **{f"feature/{name}": values for name, values in measured.items()},
@@ -199,18 +200,7 @@ def _columns_of_files(rows: Iterable[int], job: Job) -> dict[str, NDArray[Any]]:
     return {f"file/{name}": np.array([one[name] for one in told]) for name in (told[0] if told else ())}
 
 
-# ── What identifies an image ────────────────────────────────────────────────────────────────────
-
-
-def _hashes(pixels: Image) -> NDArray[np.uint8]:
-    """N×16: alike for images that are alike pixel for pixel."""
-    # Processors have instructions for SHA-256: it takes half of what BLAKE2 takes.
-    digests = [hashlib.sha256(image.reshape(-1)).digest()[:16] for image in pixels]
-    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 16)
-
-
-def same_hashes(pixels: Image, hashes: NDArray[np.uint8]) -> bool:
-    return np.array_equal(_hashes(pixels), hashes)
+# ── What deals an image out ─────────────────────────────────────────────────────────────────────
 
 
 def dealing_key(image: Image) -> bytes:

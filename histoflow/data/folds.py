@@ -9,7 +9,7 @@ cross-validation share their files by hard links, so that all of them together t
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -83,8 +83,6 @@ class _Part:
 
     folder: Path
     shards: tuple[int, ...]
-    digests: Mapping[str, str]
-    """SHA-256 of each file."""
     sums: Sums
 
 
@@ -124,12 +122,7 @@ class _Cut:
     @cached_property
     def columns(self) -> dict[str, NDArray[Any]]:
         """Of the images of train and val, one after the other: labels, sources and whatever else is known."""
-        names = {
-            name
-            for split in _JOINED
-            for name in self.manifest.splits[split].files
-            if not name.startswith("images-")
-        }
+        names = {name for split in _JOINED for name in self.manifest.splits[split].files}
         return {name: np.concatenate(list(self._column(name))) for name in sorted(names)}
 
     def _column(self, name: str) -> Iterator[NDArray[Any]]:
@@ -225,7 +218,7 @@ def _laid_down(cut: _Cut, number: int, temporary: Path) -> _Part:
         pixels = cut.images(places[start : start + _BLOCK])
         sums += sums_of([pixels], cut.manifest.channels)
         writer.add(pixels)
-    return _Part(writer.folder, tuple(writer.shards), writer.digests, sums)
+    return _Part(writer.folder, tuple(writer.shards), sums)
 
 
 def _part_of(folder: Path) -> _Part:
@@ -234,7 +227,7 @@ def _part_of(folder: Path) -> _Part:
     store.verify(["val"])
     facts = store.manifest.splits["val"]
     sums = sums_of(store.split("val").shards(), store.manifest.channels)
-    return _Part(folder / "val", facts.shards, facts.files, sums)
+    return _Part(folder / "val", facts.shards, sums)
 
 
 def _store(cut: _Cut, parts: Sequence[_Part], fold: int, folder: Path) -> Manifest:
@@ -282,13 +275,11 @@ def _note(cut: _Cut, fold: int) -> Finding:
 
 def _split(cut: _Cut, parts: Sequence[_Part], places: NDArray[np.int64], folder: Path) -> SplitFacts:
     folder.mkdir()
-    digests: dict[str, str] = {}
-    for part in parts:
-        for source in map(shard_name, range(len(part.shards))):
-            name = shard_name(len(digests))
-            files.link(part.folder / source, folder / name)
-            digests[name] = part.digests[source]
+    sources = [part.folder / shard_name(shard) for part in parts for shard in range(len(part.shards))]
+    for number, source in enumerate(sources):
+        files.link(source, folder / shard_name(number))
     columns = {name: column[places] for name, column in cut.columns.items()}
+    digests = {}
     for name, column in columns.items():
         save_array(folder / name, column)
         digests[name] = files.digest_of_file(folder / name)
@@ -307,7 +298,7 @@ def _test(cut: _Cut, folder: Path) -> SplitFacts:
     """The same files; nothing is read, so that the split stays sealed."""
     facts = cut.manifest.splits["test"]
     folder.mkdir()
-    for name in facts.files:
+    for name in (*facts.files, *map(shard_name, range(len(facts.shards)))):
         files.link(cut.store.folder / "test" / name, folder / name)
     return facts
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,27 +16,6 @@ from histoflow.data.chunks import Part, array_header, save_array
 from histoflow.data.store import SplitFacts, shard_name
 
 SHARD_BYTES = 64 * 2**20
-_PARTS_AHEAD = 3
-
-
-class _Digest:
-    """The SHA-256 of what is written, worked out by a thread while more is being made ready."""
-
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256()
-        self._beside = ThreadPoolExecutor(1)
-        self._under_way: deque[Future[None]] = deque()
-
-    def update(self, part: Any) -> None:
-        if len(self._under_way) >= _PARTS_AHEAD:
-            self._under_way.popleft().result()
-        self._under_way.append(self._beside.submit(self._hash.update, part))
-
-    def hexdigest(self) -> str:
-        self._beside.shutdown()
-        for part in self._under_way:
-            part.result()
-        return self._hash.hexdigest()
 
 
 class _Shard:
@@ -48,7 +24,6 @@ class _Shard:
     def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
         self.path, self.images = path, shape[0]
         self.left = self.images
-        self.digest = _Digest()
         self._append(array_header(np.dtype(np.uint8), shape))
 
     def add(self, images: NDArray[np.uint8]) -> None:
@@ -56,7 +31,6 @@ class _Shard:
         self.left -= len(images)
 
     def _append(self, part: Any) -> None:
-        self.digest.update(part)
         with self.path.open("ab") as file:
             file.write(part)
 
@@ -108,9 +82,7 @@ class SplitWriter:
         return self.total * int(np.prod(self.shape)) <= SHARD_BYTES
 
     def _link(self, part: Part) -> None:
-        name = shard_name(len(self.shards))
-        files.link(part.file, self.folder / name)
-        self.digests[name] = part.digest
+        files.link(part.file, self.folder / shard_name(len(self.shards)))
         self.shards.append(len(part.places))
         self._left -= len(part.places)
 
@@ -119,15 +91,13 @@ class SplitWriter:
         return _Shard(self.folder / shard_name(len(self.shards)), (min(images, most), *self.shape))
 
     def _end(self, shard: _Shard) -> None:
-        self.digests[shard.path.name] = shard.digest.hexdigest()
         self.shards.append(shard.images)
         self._left -= shard.images
         self._shard = None
 
     def _save(self, name: str, array: NDArray[Any]) -> None:
-        digest = _Digest()
-        save_array(self.folder / name, array, digest.update)
-        self.digests[name] = digest.hexdigest()
+        save_array(self.folder / name, array)
+        self.digests[name] = files.digest_of_file(self.folder / name)
 
     def finish(
         self, rows: Sequence[Row], labels: NDArray[Any], more: Mapping[str, NDArray[Any]], classes: int

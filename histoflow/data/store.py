@@ -14,6 +14,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from pydantic import BaseModel, ConfigDict
 from histoflow import progress
 from histoflow.components import DataInfo, SplitName, Task
 from histoflow.data.audit.finding import Finding
+from histoflow.data.hashes import same_hashes
 from histoflow.errors import DataError
 from histoflow.files import digest_of_file, read_json, refuse_newer
 
@@ -43,7 +45,7 @@ class SplitFacts(BaseModel):
     shards: tuple[int, ...]
     """Images in each shard file."""
     files: dict[str, str]
-    """SHA-256 of each file."""
+    """SHA-256 of each file but the shards: of these ``hashes.npy`` tells image by image."""
 
 
 class Quarantined(BaseModel):
@@ -176,6 +178,15 @@ class SplitReader:
             images[row] = self._shards[shard][place]
         return images
 
+    def checked(self) -> Iterator[tuple[Path, int | None]]:
+        """Each file, and how many images it holds: None if it is missing or damaged."""
+        for name, expected in self._facts.files.items():
+            path = self._folder / name
+            yield path, 0 if path.is_file() and digest_of_file(path) == expected else None
+        for number, (start, stop) in enumerate(pairwise(self._starts.tolist())):
+            path = self._folder / shard_name(number)
+            yield path, stop - start if _holds(path, self.hashes[start:stop]) else None
+
     def _find(self, indices: NDArray[np.int64]) -> tuple[list[int], list[int]]:
         """In which shard each image lies, and where in it."""
         shard = np.searchsorted(self._starts, indices, side="right") - 1
@@ -198,6 +209,15 @@ class SplitReader:
                 min(max(at - self._starts[shard], 0), len(self._maps[shard])) for at in (start, stop)
             )
             _advise_pages(self._maps[shard], getattr(mmap, advice), int(begin), int(end))
+
+
+def _holds(shard: Path, hashes: NDArray[np.uint8]) -> bool:
+    """Whether these are the images of the shard."""
+    try:
+        images = np.load(shard, mmap_mode="r").view(np.ndarray)
+    except (OSError, ValueError, EOFError):
+        return False
+    return images.dtype == np.uint8 and images.ndim == 4 and same_hashes(images, hashes)
 
 
 def _advise_pages(shard: np.memmap[Any, Any], advice: int, begin: int, end: int) -> None:
@@ -226,20 +246,17 @@ class PackedStore:
         return SplitReader(self.folder / "test", self.manifest.splits["test"])
 
     def verify(self, splits: Sequence[SplitName]) -> None:
-        """Compare the files of these splits with the manifest's hashes."""
-        hashes = {
-            self.folder / split / name: expected
-            for split in splits
-            for name, expected in self.manifest.splits[split].files.items()
-        }
-        with progress.track("Checking packed data", total=len(hashes), unit="files") as advance:
-            for path, expected in hashes.items():
-                if not path.is_file() or digest_of_file(path) != expected:
-                    raise DataError(
-                        f"The packed file {path} is missing or damaged: its hash is not the one in the "
-                        f"manifest. Delete {self.folder} and run again to pack anew."
-                    )
-                advance()
+        """Compare the files of these splits with the manifest's hashes, and the images with their own."""
+        readers = [SplitReader(self.folder / split, self.manifest.splits[split]) for split in splits]
+        with progress.track("Checking packed data", total=sum(map(len, readers))) as advance:
+            for split in readers:
+                for path, images in split.checked():
+                    if images is None:
+                        raise DataError(
+                            f"The packed file {path} is missing or damaged: its content is not what the "
+                            f"manifest tells. Delete {self.folder} and run again to pack anew."
+                        )
+                    advance(images)
 
 
 def read_manifest(folder: Path) -> Manifest:

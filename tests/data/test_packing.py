@@ -496,6 +496,12 @@ def test_changed_files_and_damaged_manifests_are_found(tmp_path: Path) -> None:
     labels.write_bytes(labels.read_bytes()[:-1] + b"\x07")
     with pytest.raises(DataError, match=r"labels\.npy is missing or damaged"):
         store.verify(["test"])
+    shard = store.folder / "train" / "images-00000.npy"
+    for damaged in (shard.read_bytes()[:-1] + b"\x07", shard.read_bytes()[:-1], b""):
+        shard.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"images-00000\.npy is missing or damaged"):
+            store.verify(["train"])
+    store.verify(["val"])
     manifest = store.folder / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"schema_version": 1}))
     with pytest.raises(DataError, match="made by an older histoflow.*must be packed again: start a new run"):
