@@ -1,7 +1,8 @@
-"""What figures are drawn from: the confusion matrix and the ROC curve of each class."""
+"""What figures are drawn from: the confusion matrix, the ROC and the precision-recall curve of each class."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,21 @@ class RocCurve:
         return float(np.trapezoid(self.true_positive_rate, self.false_positive_rate))
 
 
+@dataclass(frozen=True, eq=False)
+class PrecisionRecallCurve:
+    """One point for each threshold, from the highest on: the more are found, the less certain they are."""
+
+    recall: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    share: float
+    """Of the images that show the class: the precision of guessing."""
+
+    @property
+    def area(self) -> float:
+        """Average precision: each step of recall counts with the precision at its end."""
+        return float(np.diff(self.recall, prepend=0) @ self.precision)
+
+
 def class_counts(labels: NDArray[np.int64], classes: int) -> list[int]:
     """Images of each class; labels are one number an image, or images × classes of 0 and 1."""
     found = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
@@ -39,18 +55,45 @@ def confusion_matrix(
 
 def roc_curves(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> tuple[RocCurve | None, ...]:
     """Each class's curve; None for a class that no image, or every image, belongs to."""
-    classes = range(probabilities.shape[1])
-    of_class = labels.T == 1 if labels.ndim == 2 else [labels == index for index in classes]
-    return tuple(roc_curve(of_class[index], probabilities[:, index]) for index in classes)
+    return tuple(roc_curve(*pair) for pair in _class_by_class(labels, probabilities))
+
+
+def precision_recall_curves(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float64]
+) -> tuple[PrecisionRecallCurve | None, ...]:
+    """Each class's curve; None for a class that no image belongs to."""
+    return tuple(precision_recall_curve(*pair) for pair in _class_by_class(labels, probabilities))
+
+
+def _class_by_class(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float64]
+) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.float64]]]:
+    for index, scores in enumerate(probabilities.T):
+        yield labels[:, index] == 1 if labels.ndim == 2 else labels == index, scores
+
+
+def precision_recall_curve(
+    positive: NDArray[np.bool_], scores: NDArray[np.float64]
+) -> PrecisionRecallCurve | None:
+    if not positive.any():
+        return None
+    true, false = _found(positive, scores)
+    return PrecisionRecallCurve(true / true[-1], true / (true + false), float(positive.mean()))
+
+
+def _found(
+    positive: NDArray[np.bool_], scores: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """True and false positives at each threshold, from the highest on."""
+    order = np.argsort(-scores, kind="stable")
+    last_of_tie = np.append(np.diff(scores[order]) != 0, True)
+    return np.cumsum(positive[order])[last_of_tie], np.cumsum(~positive[order])[last_of_tie]
 
 
 def roc_curve(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> RocCurve | None:
-    order = np.argsort(-scores, kind="stable")
-    last_of_tie = np.append(np.diff(scores[order]) != 0, True)
-    true = np.cumsum(positive[order])[last_of_tie]
-    false = np.cumsum(~positive[order])[last_of_tie]
-    if not len(order) or not true[-1] or not false[-1]:
+    if positive.all() or not positive.any():
         return None
+    true, false = _found(positive, scores)
     corners = _corners(np.append(0, false), np.append(0, true))
     return RocCurve(corners[0] / false[-1], corners[1] / true[-1])
 

@@ -22,10 +22,10 @@ def content(results: Results) -> dict[str, Any]:
     names = tables.class_names(results)
     best = results.run.get("best") or {}
     return {
-        "title": _title(results.run),
-        "asked": _asked(results.run.get("experiment", {})),
-        "data": _data(results.data, results.run),
-        "trained": _trained(results),
+        "title": title_of(results.run),
+        "asked": asked_for(results.run.get("experiment", {})),
+        "data": data_facts(results.data, results.run),
+        "trained": training_facts(results),
         "images": len(results.labels),
         "doubt": _doubt(results),
         "figures": tables.figures_table(results),
@@ -38,6 +38,7 @@ def content(results: Results) -> dict[str, Any]:
         "by_group": by_group_content(results),
         "robustness": robustness_content(results),
         "gallery": gallery_content(results),
+        "precision_recall": pictures.precision_recall_picture(results.labels, results.probabilities, names),
         "configuration": files.yaml_of(results.run.get("experiment", {})),
         "environment": results.run.get("environment", {}),
         "plugins": results.run.get("plugins", ()),
@@ -57,7 +58,7 @@ def _classes(results: Results, names: Sequence[str]) -> dict[str, Any]:
     return {"confusion": picture, "outcomes": tables.outcomes(names, matrix), "answers": ()}
 
 
-def _title(run: Mapping[str, Any]) -> dict[str, str]:
+def title_of(run: Mapping[str, Any]) -> dict[str, str]:
     identity = str(run.get("id", "unnamed run"))
     name = str(run.get("name", identity))
     return {
@@ -67,13 +68,13 @@ def _title(run: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _asked(experiment: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def asked_for(experiment: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """The component, its name, its parameters."""
     kinds = ("dataset", "architecture", "loss", "optimizer", "scheduler")
     return [(kind, *wording.choice(experiment[kind])) for kind in kinds if kind in experiment]
 
 
-def _data(data: Mapping[str, Any], run: Mapping[str, Any]) -> list[tuple[str, str]]:
+def data_facts(data: Mapping[str, Any], run: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = {
         "images": _images(data),
         "format": _format(data),
@@ -108,7 +109,7 @@ def _fingerprint(data: Mapping[str, Any], run: Mapping[str, Any]) -> str:
     return str(data.get("fingerprint") or run.get("data_fingerprint") or "")
 
 
-def _trained(results: Results) -> list[tuple[str, str]]:
+def training_facts(results: Results) -> list[tuple[str, str]]:
     facts = {
         "best epoch": _best_epoch(results),
         "stopped": str(results.run.get("stopped") or ""),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-    from histoflow.evaluation.curves import RocCurve
+    from histoflow.evaluation.curves import PrecisionRecallCurve, RocCurve
 
 _INCHES_PER_SIGN = 0.075
 """Room for one character of a class name."""
@@ -25,13 +25,16 @@ _INCHES_PER_SIGN = 0.075
 
 def loss_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None = None) -> Figure:
     """Training and validation loss by epoch."""
-    return _curves(history, {"train_loss": "training", "val_loss": "validation"}, "loss", best_epoch)
+    lines = {"train_loss": "training", "val_loss": "validation", "val_shifted_loss": "shifted stains"}
+    known = {key: name for key, name in lines.items() if any(key in entry for entry in history)}
+    return _curves(history, known, "loss", best_epoch)
 
 
 def metric_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None = None) -> Figure:
     """Every metric on the validation split by epoch."""
     names = dict.fromkeys(key for entry in history for key in entry if key.startswith("val_"))
-    lines = {key: key.removeprefix("val_").replace("_", " ") for key in names if key != "val_loss"}
+    metrics = [key for key in names if key != "val_loss" and not key.startswith("val_shifted_")]
+    lines = {key: key.removeprefix("val_").replace("_", " ") for key in metrics}
     return _curves(history, lines, "on the validation split", best_epoch)
 
 
@@ -71,6 +74,28 @@ def roc_chart(curves: Mapping[str, RocCurve]) -> Figure:
         )
         axes.set_aspect("equal")
         _legend_below(figure, title="area under the curve")
+    return figure
+
+
+def precision_recall_chart(curves: Mapping[str, PrecisionRecallCurve]) -> Figure:
+    """One curve per name, with its average precision in the legend."""
+    with style():
+        figure = Figure(figsize=(4.9, 4.5 + 0.21 * len(curves)), layout="constrained")
+        axes = figure.subplots()
+        for index, (name, curve) in enumerate(curves.items()):
+            # Steps: between two thresholds nothing is found that lies on a line between their points.
+            axes.step(
+                np.append(0, curve.recall),
+                np.append(curve.precision[0], curve.precision),
+                where="pre",
+                label=f"{curve.area:.3f}  {shortened(name, 44)}",
+                **_look(index),
+                linewidth=1.5,
+            )
+            axes.axhline(curve.share, color=RULE, linewidth=1, label="_guessing", zorder=0)
+        axes.set(xlabel="recall", ylabel="precision", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+        axes.set_aspect("equal")
+        _legend_below(figure, title="average precision")
     return figure
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,23 @@ def rendered(template: str, content: Mapping[str, Any]) -> str:
     return page.encode("utf-8", errors="replace").decode()
 
 
-@lru_cache(maxsize=4)
-def _template(name: str) -> Template:
+def rendered_text(template: str, content: Mapping[str, Any]) -> str:
+    """Of a template that is no page, where a stranger's text must not begin a line or a cell of its own."""
+    text = _template(template, finalize=_on_one_line).render(content)
+    return text.encode("utf-8", errors="replace").decode()
+
+
+def _on_one_line(value: Any) -> Any:
+    return " ".join(value.replace("|", "\\|").split()) if isinstance(value, str) else value
+
+
+@lru_cache(maxsize=8)
+def _template(name: str, finalize: Callable[[Any], Any] | None = None) -> Template:
     # Class names, messages and paths come from strangers' files: escape everything.
     environment = Environment(
         loader=PackageLoader("histoflow", "report"),
         autoescape=True,
+        finalize=finalize,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from histoflow.evaluation.curves import RocCurve, roc_curves
+from histoflow.evaluation.curves import RocCurve, precision_recall_curves, roc_curves
 from histoflow.report import figures, wording
 from histoflow.report.style import data_uri
 from histoflow.report.tables import title
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _PIXELS_PER_INCH = 96
+Curve = TypeVar("Curve")
 
 
 @dataclass(frozen=True)
@@ -54,17 +55,46 @@ def roc_picture(
     labels: NDArray[np.int64], probabilities: NDArray[np.float64], classes: Sequence[str]
 ) -> Picture | None:
     """One curve per class, only the positive one's where there are two; None where nothing is defined."""
-    found = dict(zip(classes, roc_curves(labels, probabilities), strict=True))
-    one_of_two = len(classes) == 2 and labels.ndim == 1
-    shown = list(classes)[1:] if one_of_two else list(classes)
-    curves = {name: curve for name in shown if (curve := found[name]) is not None}
+    curves = _shown(roc_curves(labels, probabilities), labels, classes)
     if not curves:
         return None
-    rest = "the rest" if labels.ndim == 1 else "the images that do not show it"
-    caption = "True against false positives over all thresholds" + (
-        f"; {classes[1]} is the positive class" if one_of_two else f", each class against {rest}"
-    )
+    caption = f"True against false positives over all thresholds{_against(labels, classes)}"
     return picture(figures.roc_chart(curves), _roc_alt(curves), caption)
+
+
+def precision_recall_picture(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float64], classes: Sequence[str]
+) -> Picture | None:
+    """The same of precision and recall, which tell more where a class is rare."""
+    curves = _shown(precision_recall_curves(labels, probabilities), labels, classes)
+    if not curves:
+        return None
+    areas = ", ".join(f"{name} {curve.area:.3f}" for name, curve in curves.items())
+    caption = (
+        f"Precision against recall over all thresholds{_against(labels, classes)}. Pale lines: what guessing "
+        f"comes to"
+    )
+    alt = f"Precision-recall curves. Average precision: {areas}."
+    return picture(figures.precision_recall_chart(curves), alt, caption)
+
+
+def _shown(
+    curves: Sequence[Curve | None], labels: NDArray[np.int64], classes: Sequence[str]
+) -> dict[str, Curve]:
+    first = 1 if _one_of_two(labels, classes) else 0
+    named = list(zip(classes, curves, strict=True))[first:]
+    return {name: curve for name, curve in named if curve is not None}
+
+
+def _one_of_two(labels: NDArray[np.int64], classes: Sequence[str]) -> bool:
+    return len(classes) == 2 and labels.ndim == 1
+
+
+def _against(labels: NDArray[np.int64], classes: Sequence[str]) -> str:
+    if _one_of_two(labels, classes):
+        return f"; {classes[1]} is the positive class"
+    rest = "the rest" if labels.ndim == 1 else "the images that do not show it"
+    return f", each class against {rest}"
 
 
 def picture(figure: Figure, alt: str, caption: str) -> Picture:
@@ -88,7 +118,7 @@ def _metrics_alt(history: Sequence[Mapping[str, Any]]) -> str:
     ends = [
         f"{title(key)} {wording.figure(value)}"
         for key, value in history[-1].items()
-        if key.startswith("val_") and key != "val_loss"
+        if key.startswith("val_") and key != "val_loss" and not key.startswith("val_shifted_")
     ]
     return f"Line chart of the validation metrics over {_epochs(history)}. {_at_the_end(ends)}"
 

@@ -15,6 +15,8 @@ from histoflow.evaluation import (
     class_counts,
     confusion_matrix,
     from_json,
+    precision_recall_curve,
+    precision_recall_curves,
     roc_curve,
     roc_curves,
     score_all,
@@ -165,6 +167,23 @@ def test_confusion_matrix_has_labels_in_rows(pairs):
     for label, prediction in pairs:
         expected[label, prediction] += 1
     assert found.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_precision_recall_curve_is_that_of_scikit_learn(seed):
+    rng = np.random.default_rng(seed)
+    positive, scores = rng.random(60) < 0.3, rng.integers(0, 9, 60) / 7
+    curve = precision_recall_curve(positive, scores)
+    precision, recall, _ = reference.precision_recall_curve(positive, scores)
+    assert np.array_equal(curve.precision[::-1], precision[:-1])
+    assert np.array_equal(curve.recall[::-1], recall[:-1])
+    assert curve.area == pytest.approx(reference.average_precision_score(positive, scores), abs=1e-12)
+    assert curve.share == positive.mean()
+
+
+def test_a_class_without_images_has_no_precision_recall_curve():
+    curves = precision_recall_curves(np.array([0, 1, 0]), np.full((3, 3), 1 / 3))
+    assert [curve is None for curve in curves] == [False, False, True]
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=2, max_size=40))

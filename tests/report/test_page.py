@@ -1,6 +1,5 @@
 """The page says what the run found, opens offline, and trusts no text that it is given."""
 
-import importlib.util
 import os
 import re
 from dataclasses import replace
@@ -11,14 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import report_example as example
 from histoflow import Score
 from histoflow.errors import StorageError
 from histoflow.report import render_page, write_page
 from histoflow_plugins import html_report
-
-_spec = importlib.util.spec_from_file_location("report_example", Path(__file__).with_name("example.py"))
-example = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(example)
 
 VOID = {"meta", "img", "br", "link"}
 
