@@ -179,6 +179,17 @@ def _monitor_is_computed(situation: _Situation) -> Iterator[Problem]:
         )
 
 
+def _stains_can_be_shifted(situation: _Situation) -> Iterator[Problem]:
+    asked, channels = situation.experiment.training.shifted_validation, situation.channels
+    if asked and channels not in (None, 3):
+        yield Problem(
+            "training.shifted_validation",
+            f"needs images of red, green and blue, which have stains. Those of data set "
+            f"'{situation.experiment.dataset.name}' have {channels} "
+            f"{'channel' if channels == 1 else 'channels'}. Got true. Leave it out.",
+        )
+
+
 def _parts_fit_batch(situation: _Situation) -> Iterator[Problem]:
     training = situation.experiment.training
     if training.batch_size != "auto" and training.accumulate > training.batch_size:
@@ -286,6 +297,17 @@ def _classes_can_be_balanced(situation: _Situation) -> Iterator[Problem]:
         )
 
 
+def _threshold_fits_task(situation: _Situation) -> Iterator[Problem]:
+    threshold = situation.experiment.evaluation.threshold
+    if situation.task == "multiclass" and threshold != "likeliest":
+        yield Problem(
+            "evaluation.threshold",
+            f"must be likeliest where each image is of one of more than two classes, as in data set "
+            f"'{situation.experiment.dataset.name}': a threshold tells one class from the rest. "
+            f"Got {threshold}. Leave it out.",
+        )
+
+
 def _size_fits_network(situation: _Situation) -> Iterator[Problem]:
     choice = situation.experiment.architecture
     smallest = situation.registry.get(Architecture, choice.name).smallest_side(choice)
@@ -322,7 +344,9 @@ _CHECKS: tuple[tuple[frozenset[str], Callable[[_Situation], Iterator[Problem]]],
     (frozenset({"dataset", "loss"}), _loss_fits_task),
     (frozenset({"dataset", "metrics"}), _metrics_fit_task),
     (frozenset({"dataset", "training"}), _classes_can_be_balanced),
+    (frozenset({"dataset", "evaluation"}), _threshold_fits_task),
     (frozenset({"dataset", "preprocess", "architecture"}), _size_fits_network),
+    (frozenset({"dataset", "preprocess", "training"}), _stains_can_be_shifted),
     (frozenset({"training"}), _parts_fit_batch),
     (frozenset({"training"}), _fold_is_one_of_the_folds),
     (frozenset({"training", "compute"}), _devices_share_batches),

@@ -9,7 +9,7 @@ from histoflow.workshop import Workshop
 
 
 def best_of(history: Sequence[Mapping[str, Any]], workshop: Workshop) -> dict[str, Any]:
-    monitor = workshop.experiment.training.monitor
+    monitor = workshop.experiment.training.monitored
     epoch = best_epoch(history, monitor, workshop.higher_is_better())
     return {"epoch": epoch, "monitor": monitor, "value": history[epoch - 1][monitor]}
 
@@ -19,8 +19,8 @@ def why_stop(history: Sequence[Mapping[str, Any]], workshop: Workshop) -> str | 
     settings = workshop.experiment.training
     if len(history) >= settings.epochs:
         return f"all {settings.epochs} epochs trained"
-    if _out_of_patience(history, settings.monitor, settings.patience, workshop.higher_is_better()):
-        return f"no better {settings.monitor} for {settings.patience} epochs"
+    if _out_of_patience(history, settings.monitored, settings.patience, workshop.higher_is_better()):
+        return f"no better {settings.monitored} for {settings.patience} epochs"
     return None
 
 

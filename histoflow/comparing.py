@@ -112,6 +112,7 @@ def compare_runs(
         groups=groups,
         draws=draws,
         level=level,
+        registry=registry,
     )
     return Comparison(
         a=_side(a),

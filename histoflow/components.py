@@ -303,6 +303,12 @@ class Architecture(Component[P]):
     """The smallest image side that the network can take."""
     skeleton: Callable[[P, DataInfo, int], nn.Module] | None = None
     """``build`` without fetching pretrained weights, for when saved ones will be put in."""
+    spatial_layer: str | Callable[[P], str] | None = None
+    """The module, named as in ``named_modules``, whose output the report lays over images (Grad-CAM).
+
+    It gives N×C×h×w, N×h×w×C, or N×tokens×C with at most one token before those of the image. None: it is the
+    last module that gives such an output and on whose places the network's outputs depend.
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -311,9 +317,19 @@ class Architecture(Component[P]):
                 f"The min_size of architecture {self.name!r} must be a whole number or a function of params. "
                 f"Got {self.min_size!r}."
             )
+        named = self.spatial_layer
+        if named is not None and not isinstance(named, str) and not callable(named):
+            raise PluginError(
+                f"The spatial_layer of architecture {self.name!r} must be the name of a module, a function "
+                f"of params, or None. Got {named!r}."
+            )
 
     def smallest_side(self, params: P) -> int:
         return self.min_size if isinstance(self.min_size, int) else self.min_size(params)
+
+    def named_layer(self, params: P) -> str | None:
+        """The ``spatial_layer`` of a network with these parameters."""
+        return self.spatial_layer(params) if callable(self.spatial_layer) else self.spatial_layer
 
 
 @dataclass(frozen=True)

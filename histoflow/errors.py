@@ -9,6 +9,7 @@
     │   │   └── AuditError          the audit found what the experiment refuses to train on
     │   ├── RunError                a run is missing, busy, or of another schema
     │   ├── CheckpointError         a checkpoint is damaged or does not fit
+    │   ├── BundleError             an exported model cannot be made, is damaged, or does not fit in here
     │   ├── DeviceError             the device asked for is not there
     │   └── HomeError               the home folder cannot be written
     ├── StorageError                the disk is full or failed while writing
@@ -16,6 +17,7 @@
     ├── TimeLimitError              training ran out of its time before there was a model
     ├── DeviceMemoryError           a batch does not fit into the device's memory
     ├── TeamError                   of the processes that work together, one ended before its time
+    ├── ExplanationError            a network does not show where it looks, or how it sees images
     ├── TuningError                 no trial of a study came to its end, or all fail alike
     └── Stopped                     the process was asked to end, and did where nothing was half done
 
@@ -76,6 +78,9 @@ class RunError(UserError): ...
 class CheckpointError(UserError): ...
 
 
+class BundleError(UserError): ...
+
+
 class DeviceError(UserError): ...
 
 
@@ -97,6 +102,9 @@ class DeviceMemoryError(HistoflowError): ...
 
 
 class TeamError(HistoflowError): ...
+
+
+class ExplanationError(HistoflowError): ...
 
 
 class Stopped(HistoflowError): ...

@@ -8,16 +8,17 @@ from typing import Any
 
 import torch
 
-from histoflow import degradation, explaining_images, files, progress, seeds
+from histoflow import degradation, drift, explaining_images, files, progress, seeds
 from histoflow.components import Results, Score
-from histoflow.data.store import PackedStore, SplitReader
+from histoflow.data.store import Manifest, PackedStore, SplitReader
 from histoflow.engine import checkpoint
 from histoflow.engine.device import choose_device, machine_of
 from histoflow.engine.modes import computing
 from histoflow.engine.predict import predict
 from histoflow.errors import CheckpointError, DataError, DeviceMemoryError, RunError
-from histoflow.evaluation import fitting, further, predictions
+from histoflow.evaluation import by_group, fitting, further, predictions
 from histoflow.evaluation import scores as scoring
+from histoflow.evaluation.fitting import Fitted
 from histoflow.evaluation.intervals import with_intervals
 from histoflow.evaluation.predictions import Predictions
 from histoflow.experiment import Experiment
@@ -40,6 +41,7 @@ def evaluate_run(
     validation = _validation(workshop, model, store, run)
     fitted = fitting.fit(validation, experiment.evaluation, best.model_hash)
     fitted.save(run.folder)
+    _refer(store, validation, fitted, experiment, run)
     run.record_opening(reason, best.model_hash)
     test = store.unseal_test()
     begin = time.perf_counter()
@@ -56,11 +58,12 @@ def evaluate_run(
         "model": best.model_hash,
         **scoring.to_json(scores, store.manifest.classes),
         "intervals": intervals,
-        **further.look(experiment, workshop.metrics, kept, validation, fitted),
+        **further.look(experiment, workshop.metrics, kept, validation, fitted, registry),
         "robustness": robustness,
         "explained": explained,
     }
     predictions.save(run.folder, kept)
+    by_group.save(run.folder, experiment.evaluation, kept, fitted)
     files.write_json(run.folder / "metrics.json", data)
     run.write_speed(speed, machine_of(workshop.device).name, best.model_hash)
     if run.read().state == "trained":
@@ -77,6 +80,15 @@ def _validation(workshop: Workshop, model: torch.nn.Module, store: PackedStore, 
     return found
 
 
+def _refer(
+    store: PackedStore, validation: Predictions, fitted: Fitted, experiment: Experiment, run: Run
+) -> None:
+    """Keep what validation looks like, for new images to be held against."""
+    seed = seeds.derive(experiment.seed, seeds.Stream.RESAMPLES, 1)
+    classes = store.manifest.classes
+    drift.write_reference(run.folder, store.split("val"), validation, fitted, classes, seed)
+
+
 def _best_of(run: Run) -> checkpoint.Checkpoint:
     best = checkpoint.find(run.checkpoints, "best")
     if best is None:
@@ -90,11 +102,18 @@ def workshop_of(
     experiment: Experiment, run: Run, store: PackedStore, registry: Registry, device: str | None = None
 ) -> Workshop:
     """For a run that has been trained: it computes as training did, as far as the device can."""
+    return workshop_with(experiment, run, store.manifest, registry, device)
+
+
+def workshop_with(
+    experiment: Experiment, run: Run, manifest: Manifest, registry: Registry, device: str | None = None
+) -> Workshop:
+    """The same where the images themselves are not needed."""
     chosen = choose_device(device or experiment.compute.device)
     former = run.read().plan
-    plan = plan_for(experiment, machine_of(chosen), store.manifest, former)
+    plan = plan_for(experiment, machine_of(chosen), manifest, former)
     batch_size = former["batch_size"] if former else USUAL_BATCH
-    return Workshop(experiment, registry, store.manifest, chosen, plan, batch_size)
+    return Workshop(experiment, registry, manifest, chosen, plan, batch_size)
 
 
 def figures_of_best(run: Run) -> dict[str, Any] | None:

@@ -167,6 +167,9 @@ class Training(Settings):
     """Stop after so many epochs without a better monitored figure; null trains all epochs."""
     monitor: str = "val_loss"
     """The figure that picks the best epoch: val_loss, or val_ and the name of one of the metrics."""
+    shifted_validation: bool = False
+    """Pick the epoch by the worse of validation and of validation with shifted stains; it takes three times
+    as long."""
     sampler: Sampler = "shuffle"
     """Each image once an epoch, or classes drawn equally often, with replacement."""
     folds: int | None = Field(None, ge=2, le=50, strict=True)
@@ -183,6 +186,11 @@ class Training(Settings):
     """Seconds that one step may take before the process is given up as hung; null waits for ever."""
     on_out_of_memory: Literal["stop", "split"] = "stop"
     """Stop with advice, or pass each batch in halves, which gives batch norm other statistics."""
+
+    @property
+    def monitored(self) -> str:
+        """What picks the best epoch, by its name among an epoch's figures."""
+        return f"worst_{self.monitor}" if self.shifted_validation else self.monitor
 
 
 class Evaluation(Settings):
@@ -266,7 +274,20 @@ class Experiment(Settings):
     scheduler: Choice = Field("constant", validate_default=True)
     """How the learning rate changes."""
     metrics: tuple[Choice, ...] = Field(
-        ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc"),
+        (
+            "accuracy",
+            "balanced_accuracy",
+            "precision",
+            "recall",
+            "specificity",
+            "f1",
+            "roc_auc",
+            "average_precision",
+            "mcc",
+            "brier",
+            "log_loss",
+            "ece",
+        ),
         validate_default=True,
         min_length=1,
     )
@@ -277,7 +298,7 @@ class Experiment(Settings):
     """On what the run is computed, and how."""
     evaluation: Evaluation = Evaluation()
     """How the finished model is looked at."""
-    reports: tuple[Choice, ...] = Field(("html",), validate_default=True)
+    reports: tuple[Choice, ...] = Field(("html", "model_card"), validate_default=True)
     """What is written about the finished run."""
     seed: int = Field(0, ge=0, lt=2**63, strict=True)
     """All chance in a run follows from it."""

@@ -100,6 +100,9 @@ def histoflow_transforms() -> Iterable[Transform[Any]]:
 def histoflow_architectures() -> Iterable[Architecture[Any]]:
     """Networks that turn a batch of images into raw outputs.
 
+    The report shows where a network looks, at the last layer that has a place for each part of the image.
+    Where that is not the right one, name it: ``spatial_layer="blocks.2"``, or a function of the parameters.
+
     ::
 
         from histoflow import Architecture, DataInfo, Params, hookimpl

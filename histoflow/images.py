@@ -58,7 +58,7 @@ def _decoded(content: bytes) -> NDArray[np.uint8]:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             _refuse_bomb(image)
             image.load()
-            return _to_rgb(image)
+            return to_rgb(image)
     except UnreadableImage:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -96,7 +96,8 @@ def _too_many_pixels() -> UnreadableImage:
     return UnreadableImage(f"it has more than {MAX_IMAGE_PIXELS:,} pixels: cut it into patches")
 
 
-def _to_rgb(image: Image) -> NDArray[np.uint8]:
+def to_rgb(image: Image) -> NDArray[np.uint8]:
+    """What ``read_rgb`` makes of an image that Pillow has opened."""
     import numpy as np
     from PIL import Image, ImageOps
 

@@ -1,4 +1,4 @@
-"""Predicts images with a run's best model; what it finds goes into a Parquet table, piece by piece.
+"""Predicts images with a run's best model; what it finds goes into a table, piece by piece.
 
 Threads decode while the network works; of the images only those of the next few batches are in memory.
 """
@@ -6,8 +6,8 @@ Threads decode while the network works; of the images only those of the next few
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Generator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -15,35 +15,35 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
-import torch
+import pyarrow as pa
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from histoflow import progress
+from histoflow import drift, progress
+from histoflow.answering import answers_of, bare
 from histoflow.components import Transform
-from histoflow.data import incoming
+from histoflow.data import incoming, listed
+from histoflow.data.appearance import measured
 from histoflow.data.incoming import Incoming
-from histoflow.data.pixels import Pixels
-from histoflow.data.predictions import PredictionTable, table_at
-from histoflow.data.store import Manifest, PackedStore
-from histoflow.engine import checkpoint, inference
+from histoflow.data.predictions import Answers, PredictionTable, refuse_taken, sink_of, table_at
+from histoflow.data.store import Manifest, read_manifest
+from histoflow.engine import checkpoint
 from histoflow.engine.checkpoint import Checkpoint
 from histoflow.engine.device import cores
 from histoflow.engine.inference import Tta
 from histoflow.engine.modes import computing
-from histoflow.engine.predict import outputs_of
-from histoflow.errors import CheckpointError, DataError, DeviceMemoryError, UserError
-from histoflow.evaluating import store_of, workshop_of
+from histoflow.errors import CheckpointError, DataError, UserError
+from histoflow.evaluating import store_of, workshop_with
+from histoflow.evaluation import fitting
+from histoflow.evaluation.fitting import Fitted
 from histoflow.experiment import Experiment
+from histoflow.predictor import Predictor, refuse_turning, terms_of
 from histoflow.registry import Registry
 from histoflow.runs import Run
 from histoflow.workshop import Workshop
 
 PredictableSplit = Literal["train", "val"]
 
-_CPU_BATCH, _CPU_BATCH_BYTES = 256, 2**24
-_GPU_BATCH, _GPU_BATCH_BYTES = 4096, 2**28
-"""Bytes of a batch's pixels as floats; its features take many times as much."""
 _MOST_THREADS = 16
 
 
@@ -53,7 +53,7 @@ class Wanted:
 
     out: Path
     images: Sequence[Path] = ()
-    """Image files and folders of them."""
+    """Image files and folders of them, or one list of images."""
     split: PredictableSplit | None = None
     """In their place the images of this packed split."""
     tta: Tta = "none"
@@ -61,6 +61,8 @@ class Wanted:
     batch_size: int | None = None
     """None takes one that suits the device."""
     overwrite: bool = False
+    raw: bool = False
+    """Leave probabilities as the network gives them, and tell the likeliest class."""
 
     def __post_init__(self) -> None:
         if self.tta not in get_args(Tta):
@@ -72,6 +74,7 @@ class Wanted:
                 f"The split must be one of {', '.join(get_args(PredictableSplit))}. Got {self.split}. "
                 f"The test split is sealed; 'histoflow evaluate' keeps its predictions in predictions.npz."
             )
+        sink_of(self.out)
         if bool(self.images) == bool(self.split):
             raise UserError("Name either image files and folders, or a split (train, val).")
         if self.out.exists() and not self.overwrite:
@@ -81,24 +84,53 @@ class Wanted:
             )
 
 
-def predict_run(experiment: Experiment, run: Run, wanted: Wanted, registry: Registry) -> tuple[int, int]:
-    """How many images there were, and how many of them could not be predicted."""
-    store = store_of(run)
-    workshop = workshop_of(experiment, run, store, registry, wanted.device)
-    _refuse_turning(wanted.tta, store.manifest)
+@dataclass(frozen=True)
+class Done:
+    """What came of it."""
+
+    images: int
+    problems: int
+    """Images without a prediction."""
+    kept: Path | None
+    """The statistics that drift is told from; None where there is nothing to hold them against."""
+
+
+def predict_run(experiment: Experiment, run: Run, wanted: Wanted, registry: Registry) -> Done:
+    """Predict what is wanted with the best model of a run, or with a version of a model."""
+    manifest = manifest_of(run)
+    workshop = workshop_with(experiment, run, manifest, registry, wanted.device)
+    terms = terms_of(workshop)
+    refuse_turning(wanted.tta, terms.size)
     model = workshop.model(weights_follow=True)
     with run.lock():  # a training under way would take the checkpoint away
         best = _load_best(run, model)
-    size = wanted.batch_size or _batch_size(workshop.device, store.manifest)
-    told = {"run": run.id, "model": best.model_hash, "tta": wanted.tta}
-    classes, several = store.manifest.classes, store.manifest.task == "multilabel"
+        fitted, reference = _known(run, wanted, best.model_hash, manifest)
+    size = wanted.batch_size or terms.batch_size
+    arriving = _arriving(wanted, run, workshop, size)
+    classes = manifest.classes
+    told = {
+        "run": run.id, "model": best.model_hash, "tta": wanted.tta, "classes": json.dumps(classes)
+    }  # fmt: skip
+    keeper = drift.Keeper(reference, classes, wanted.tta) if reference else None
     with (
         computing(workshop.plan, workshop.device, deterministic=experiment.compute.deterministic),
-        table_at(wanted.out, classes, {**told, "classes": json.dumps(classes)}, several=several) as table,
+        table_at(wanted.out, classes, told, arriving.columns) as table,
     ):
-        predictor = _Predictor(workshop, model, wanted.tta)
-        _fill(table, predictor, *_incoming(wanted, workshop, store, size), size)
-    return table.rows, table.problems
+        judge = _Judge(
+            predictor=Predictor(terms, model, wanted.tta),
+            fitted=fitted,
+            shown=bare(best.model_hash, manifest.task) if wanted.raw else fitted,
+            keeper=keeper,
+        )
+        _fill(table, judge, arriving, size)
+    kept = keeper.save(run.folder, wanted.out, table.rows, table.problems) if keeper else None
+    return Done(table.rows, table.problems, kept)
+
+
+def manifest_of(run: Run) -> Manifest:
+    """That of the data it was trained on; a version of a model has its own."""
+    own = (run.folder / "manifest.json").is_file()
+    return read_manifest(run.folder) if own else store_of(run).manifest
 
 
 def _load_best(run: Run, model: nn.Module) -> Checkpoint:
@@ -112,51 +144,100 @@ def _load_best(run: Run, model: nn.Module) -> Checkpoint:
     return best
 
 
-def _refuse_turning(tta: Tta, manifest: Manifest) -> None:
-    height, width = manifest.size
-    if tta == "dihedral" and height != width:
-        raise UserError(
-            f"tta may be dihedral only where images are square, for they are turned by right angles. "
-            f"Got {width}×{height} pixels. Use flips or none."
+def _known(
+    run: Run, wanted: Wanted, model_hash: str, manifest: Manifest
+) -> tuple[Fitted, drift.Reference | None]:
+    """What was fitted on validation and what that looks like, as far as both are of this very model."""
+    fitted, reference = fitting.load(run.folder), drift.reference_in(run.folder)
+    if fitted is None or fitted.model != model_hash:
+        progress.say(
+            f"{run.id} was not evaluated since it was trained: probabilities are as the network gives them, "
+            f"and nothing is kept to tell drift from. To change that: histoflow evaluate {run.id}"
         )
+        return bare(model_hash, manifest.task), None
+    if wanted.split or reference is None or reference.model != model_hash:
+        reference = None
+    return fitted, reference
 
 
-def _batch_size(device: torch.device, manifest: Manifest) -> int:
-    floats = 4 * manifest.channels * math.prod(manifest.size)
-    on_cpu = device.type == "cpu"
-    most, room = (_CPU_BATCH, _CPU_BATCH_BYTES) if on_cpu else (_GPU_BATCH, _GPU_BATCH_BYTES)
-    return max(1, min(most, room // floats))
+# ── The images ──────────────────────────────────────────────────────────────────────────────────
 
 
-def _incoming(
-    wanted: Wanted, workshop: Workshop, store: PackedStore, batch_size: int
-) -> tuple[int, Generator[Incoming, None, None]]:
-    """How many images there are, and the images."""
+@dataclass(frozen=True)
+class _Arriving:
+    total: int
+    images: Generator[Incoming, None, None]
+    carried: pa.Table | None = None
+    """Further columns of a list of images."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        return self.carried.column_names if self.carried else ()
+
+    def carried_of(self, rows: slice) -> pa.Table | None:
+        return self.carried.slice(rows.start, rows.stop - rows.start) if self.carried else None
+
+
+def _arriving(wanted: Wanted, run: Run, workshop: Workshop, batch_size: int) -> _Arriving:
     if wanted.split:
-        split = store.split(wanted.split)
-        return len(split), incoming.packed(split)
+        split = store_of(run).split(wanted.split)
+        return _Arriving(len(split), incoming.packed(split))
     chain = [workshop.registry.get(Transform, one.name).build(one) for one in workshop.experiment.preprocess]
-    height, width = store.manifest.size
-    read = incoming.Reader(cast("Any", chain), (height, width, store.manifest.channels))
-    paths = incoming.image_files(wanted.images)
-    threads = min(_MOST_THREADS, cores())
-    return len(paths), incoming.decoded(paths, read, threads=threads, ahead=2 * batch_size)
+    height, width = workshop.manifest.size
+    read = incoming.Reader(cast("Any", chain), (height, width, workshop.manifest.channels))
+    how: Any = {"threads": min(_MOST_THREADS, cores()), "ahead": 2 * batch_size}
+    lists = [place for place in wanted.images if listed.is_list(place)]
+    if not lists:
+        paths = incoming.image_files(wanted.images)
+        return _Arriving(len(paths), incoming.decoded(paths, read, **how))
+    if len(wanted.images) > 1:
+        raise UserError(
+            f"A list of images must be named alone, without other images. Got {lists[0]} among "
+            f"{len(wanted.images)}. Predict the others apart."
+        )
+    found = listed.read(lists[0])
+    refuse_taken(found.columns, workshop.manifest.classes)
+    images = incoming.decoded(found.paths, listed.ReadListed(found.folder, read), **how)
+    return _Arriving(len(found.paths), images, found.carried)
 
 
-def _fill(
-    table: PredictionTable,
-    predictor: _Predictor,
-    total: int,
-    images: Generator[Incoming, None, None],
-    batch_size: int,
-) -> None:
-    with progress.track("Predicting", total=total) as advance, closing(images):
+# ── Predicting ──────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """From stored pixels to what is said of each image, and to what is kept of them."""
+
+    predictor: Predictor
+    fitted: Fitted
+    shown: Fitted
+    """What of it goes into the table."""
+    keeper: drift.Keeper | None
+
+    def answers(self, images: Sequence[NDArray[np.uint8]], helper: Executor) -> Answers:
+        if not images:
+            return answers_of(self.shown, self.predictor.of_none)
+        together = np.stack(images)
+        looks = helper.submit(measured, together) if self.keeper else None  # while the network works
+        probabilities = self.predictor.probabilities(together)
+        if self.keeper and looks:
+            self.keeper.add(looks.result(), answers_of(self.fitted, probabilities))
+        return answers_of(self.shown, probabilities)
+
+
+def _fill(table: PredictionTable, judge: _Judge, arriving: _Arriving, batch_size: int) -> None:
+    with (
+        progress.track("Predicting", total=arriving.total) as advance,
+        closing(arriving.images) as images,
+        ThreadPoolExecutor(1, "measure") as helper,
+    ):
         while batch := list(islice(images, batch_size)):
             pixels = [one.image for one in batch if one.image is not None]
             if not pixels and not table.rows:
                 _refuse_other_size(batch)
-            probabilities = predictor.probabilities(np.stack(pixels)) if pixels else predictor.of_none
-            table.add([one.name for one in batch], [one.problem for one in batch], probabilities)
+            names, problems = [one.name for one in batch], [one.problem for one in batch]
+            carried = arriving.carried_of(slice(table.rows, table.rows + len(batch)))
+            table.add(names, problems, judge.answers(pixels, helper), carried)
             advance(len(batch))
 
 
@@ -169,51 +250,3 @@ def _refuse_other_size(batch: Sequence[Incoming]) -> None:
                 f"{len(batch)} none is; of {one.name}: {one.problem}. Cut or resize them as those were, or "
                 f"train with {{name: resize, …}} in preprocess."
             )
-
-
-class _Predictor:
-    """The network, made ready for inference, from stored pixels to probabilities."""
-
-    def __init__(self, workshop: Workshop, model: nn.Module, tta: Tta) -> None:
-        self._workshop, self._dtype = workshop, workshop.plan.dtype
-        manifest = workshop.manifest
-        self._pixels = Pixels(manifest.mean, manifest.std, workshop.device)
-        self._views = inference.views(tta)
-        self._network = inference.prepare(
-            model,
-            workshop.device,
-            (manifest.channels, *manifest.size),
-            channels_last=workshop.plan.channels_last.value,
-            blocked=None if self._dtype is None else False,
-        )
-        self._parts = 1
-        self.of_none = np.empty((0, len(manifest.classes)))
-
-    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Images × classes; a batch that is too large for the device goes through it in parts."""
-        while True:
-            parts = np.array_split(images, min(self._parts, len(images)))
-            try:
-                return np.concatenate([self._of(part) for part in parts])
-            except torch.OutOfMemoryError as error:
-                self._use_smaller_parts(len(images), error)
-
-    def _use_smaller_parts(self, count: int, error: torch.OutOfMemoryError) -> None:
-        if self._parts >= count:
-            raise DeviceMemoryError(
-                f"Not even one image fits into the memory of {self._workshop.device}: {error}. "
-                f"Free some, or predict on another device: --device cpu."
-            ) from error
-        self._parts *= 2
-        progress.say(f"Memory is short: batches go through the network in {self._parts} parts.")
-
-    @torch.inference_mode()
-    def _of(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-        stored = torch.from_numpy(images).permute(0, 3, 1, 2).to(self._workshop.device)
-        normalised = self._pixels.normalised_bytes(stored)
-        seen = [self._linked(view(normalised)) for view in self._views]
-        mean: NDArray[np.float64] = np.mean(seen, axis=0)
-        return mean
-
-    def _linked(self, images: Tensor) -> NDArray[np.float64]:
-        return self._workshop.probabilities(outputs_of(self._network, images, self._dtype).cpu())

@@ -4,10 +4,15 @@ run.json           the experiment, the environment, the plugins, how far the run
 experiment.yaml    the experiment again, to read and to run anew
 history.json       one entry per epoch
 checkpoints/       see histoflow.engine.checkpoint
+start/             the model that training begins with, where it does not begin from scratch
+fitted.json        what validation fixes: temperature, thresholds, sets    validation.npz  what of
 metrics.json       the test figures     predictions.npz  what they were computed from
+groups_….npz, robustness.npz, gallery.npz, embedding.npz    the same, of further sections of metrics.json
+reference.json     how validation images look, and how sure the model is of them: drift is told from it
 speed.json         how fast the test images were predicted, and on what
 openings.json      each time the sealed test split was opened, why, and for which model
-report.html
+gate.json          of a retraining: the verdict     champion.npz, CHANGE.md  what of, and in words
+report.html, MODEL_CARD.md
 """
 
 from __future__ import annotations
@@ -60,6 +65,8 @@ class RunRecord(BaseModel):
     """The epoch that was kept, by which figure, and the figure."""
     stopped: str | None = None
     """Why training ended."""
+    warm_from: str | None = None
+    """The version of a model that training begins with; None begins from scratch."""
     sessions: tuple[dict[str, Any], ...] = ()
     """Each process that trained it: when, from which epoch on, on what device, with which versions."""
 
@@ -77,6 +84,11 @@ class Run:
     @property
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
+
+    @property
+    def start(self) -> Path:
+        """The model that training begins with, kept like a checkpoint, where it does not begin from scratch."""
+        return self.folder / "start"
 
     def read(self) -> RunRecord:
         return folders.read_record(self.folder / RECORD, RunRecord, SCHEMA)

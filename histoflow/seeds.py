@@ -23,6 +23,7 @@ class Stream(IntEnum):
     STEP = 3
     SHARE = 4
     RESAMPLES = 5
+    SHIFTS = 6
 
 
 def derive(seed: int, *place: int) -> int:

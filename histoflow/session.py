@@ -63,7 +63,7 @@ class Session:
     def __post_init__(self) -> None:
         settings, device = self.workshop.experiment.training, self.workshop.device
         shown = _shown(self.workshop.experiment)
-        self._glance = Glance(settings.epochs, len(self.batches), shown, settings.monitor, device)
+        self._glance = Glance(settings.epochs, len(self.batches), shown, settings.monitored, device)
 
     def be_profiled(self) -> None:
         """To be called before it trains."""
@@ -254,5 +254,5 @@ def _line(epoch: Epoch, experiment: Experiment, is_best: bool) -> str:
 
 
 def _shown(experiment: Experiment) -> list[str]:
-    names = ("val_loss", f"val_{experiment.metrics[0].name}", experiment.training.monitor)
+    names = ("val_loss", f"val_{experiment.metrics[0].name}", experiment.training.monitored)
     return list(dict.fromkeys(names))

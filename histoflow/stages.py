@@ -20,6 +20,7 @@ from histoflow.registry import Registry
 from histoflow.runs import Run
 
 if TYPE_CHECKING:
+    from histoflow.data.recipe import Recipe
     from histoflow.engine.inference import Tta
     from histoflow.predicting import PredictableSplit
 
@@ -91,6 +92,8 @@ class Predicted(BaseModel):
     images: int
     problems: int
     """Images without a prediction; the table tells why."""
+    kept: Path | None = None
+    """The statistics of the images, which drift is told from."""
 
 
 def start(experiment: Experiment, run_id: str | None = None, registry: Registry | None = None) -> Run:
@@ -175,15 +178,7 @@ def pack(experiment: Experiment, raw: RawData, registry: Registry | None = None)
     registry = registry or plugins.installed()
     dataset = registry.get(Dataset, experiment.dataset.name)
     transforms = [registry.get(Transform, choice.name) for choice in experiment.preprocess]
-    recipe = packing.Recipe(
-        dataset=experiment.dataset.model_dump(mode="json", exclude=set(dataset.located_by)),
-        dataset_version=dataset.version,
-        raw_digest=raw.digest,
-        preprocess=[choice.model_dump(mode="json") for choice in experiment.preprocess],
-        preprocess_versions=[transform.version for transform in transforms],
-        split=experiment.split.model_dump(),
-        dropped=experiment.audit.dropped,
-    )
+    recipe = recipe_of(experiment, raw, registry)
     found = fetched.read(raw.listing)
     steps = [
         transform.build(choice) for transform, choice in zip(transforms, experiment.preprocess, strict=True)
@@ -206,6 +201,24 @@ def pack(experiment: Experiment, raw: RawData, registry: Registry | None = None)
         refuse_changed=found.refuse_changed,
     )
     return Packed(folder=folder, fingerprint=recipe.fingerprint)
+
+
+def recipe_of(experiment: Experiment, raw: RawData, registry: Registry | None = None) -> Recipe:
+    """What determines the packed data, and so their fingerprint, before anything is packed."""
+    from histoflow.data.recipe import Recipe
+
+    registry = registry or plugins.installed()
+    dataset = registry.get(Dataset, experiment.dataset.name)
+    transforms = [registry.get(Transform, choice.name) for choice in experiment.preprocess]
+    return Recipe(
+        dataset=experiment.dataset.model_dump(mode="json", exclude=set(dataset.located_by)),
+        dataset_version=dataset.version,
+        raw_digest=raw.digest,
+        preprocess=[choice.model_dump(mode="json") for choice in experiment.preprocess],
+        preprocess_versions=[transform.version for transform in transforms],
+        split=experiment.split.model_dump(),
+        dropped=experiment.audit.dropped,
+    )
 
 
 def cut(experiment: Experiment, packed: Packed) -> Packed:
@@ -348,13 +361,16 @@ def predict(
     device: str | None = None,
     batch_size: int | None = None,
     overwrite: bool = False,
+    raw: bool = False,
     registry: Registry | None = None,
 ) -> Predicted:
-    """Predict image files, and those in folders, with the run's best model, into a Parquet file.
+    """Predict image files, those in folders or those of a list, with the run's best model, into a table.
 
     ``split`` takes the images of that packed split instead. ``tta`` averages the probabilities over the image
-    and its flips, or all eight ways to lay a square. ``device`` takes the place of the experiment's.
+    and its flips, or all eight ways to lay a square. ``device`` takes the place of the experiment's. ``raw``
+    leaves probabilities as the network gives them, without what was fitted on validation.
     """
+    from histoflow import drifting
     from histoflow.predicting import Wanted, predict_run
 
     registry = registry or plugins.installed()
@@ -366,10 +382,14 @@ def predict(
         device=device,
         batch_size=batch_size,
         overwrite=overwrite,
+        raw=raw,
     )
-    found, problems = predict_run(experiment_of(run, registry), run, wanted, registry)
-    if problems:
+    done = predict_run(experiment_of(run, registry), run, wanted, registry)
+    if done.problems:
         progress.say(
-            f"{problems:,} of {found:,} images have no prediction; column 'problem' of {out} tells why."
+            f"{done.problems:,} of {done.images:,} images have no prediction; "
+            f"column 'problem' of {out} tells why."
         )
-    return Predicted(table=out, images=found, problems=problems)
+    if done.kept and (drift := drifting.look_at(run, done.kept)).outside:
+        progress.say(drift.words)
+    return Predicted(table=out, images=done.images, problems=done.problems, kept=done.kept)

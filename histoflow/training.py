@@ -78,7 +78,8 @@ def _workshop(
     plan = plan_for(experiment, machine_of(device), store.manifest, former)
     wanted = experiment.training.batch_size
     found = former and former["batch_size"]
-    workshop = Workshop(experiment, registry, store.manifest, device, plan, found or _usable(wanted), team)
+    batch_size, start = found or _usable(wanted), checkpoint.find(run.start, "best")
+    workshop = Workshop(experiment, registry, store.manifest, device, plan, batch_size, team, start)
     if wanted == "auto" and not found:
         workshop = replace(workshop, batch_size=largest_batch(workshop, store))
     run.update(plan={**plan.values(), "batch_size": workshop.batch_size})

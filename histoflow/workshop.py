@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer as TorchOptimizer
 
-from histoflow import progress, stopping
+from histoflow import progress, shifted, stopping
 from histoflow.components import (
     Architecture,
     DataInfo,
@@ -28,7 +28,7 @@ from histoflow.components import (
 from histoflow.data.batches import Augment, EvalBatches, Mix, TrainBatches
 from histoflow.data.pixels import Pixels
 from histoflow.data.store import Manifest, PackedStore, SplitReader
-from histoflow.engine import groups
+from histoflow.engine import checkpoint, groups
 from histoflow.engine.average import Average
 from histoflow.engine.fit import Values
 from histoflow.engine.graphs import make_plain, make_recordable
@@ -44,6 +44,7 @@ from histoflow.seeds import Stream, derive
 from histoflow.watchdog import Watchdog
 
 Validate = Callable[[nn.Module], dict[str, float | None] | None]
+Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class Workshop:
     plan: Plan
     batch_size: int
     team: Team = ALONE
+    start: checkpoint.Checkpoint | None = None
+    """Whose weights training begins with, in the place of those that follow from the seed."""
 
     @property
     def info(self) -> DataInfo:
@@ -69,16 +72,20 @@ class Workshop:
     # ── The network, and what trains it ──
 
     def model(self, *, weights_follow: bool = False) -> nn.Module:
-        """The network with its initial weights, which follow from the seed alone.
+        """The network with its initial weights, which follow from the seed alone, or are those of ``start``.
 
         Where a checkpoint's ``weights_follow``, none are fetched.
         """
         choice = self.experiment.architecture
         architecture = self.registry.get(Architecture, choice.name)
-        build = (weights_follow and architecture.skeleton) or architecture.build
+        start = None if weights_follow else self.start
+        build = ((weights_follow or start) and architecture.skeleton) or architecture.build
         torch.manual_seed(derive(self.experiment.seed, Stream.INITIAL_WEIGHTS))
         outputs = self.loss.outputs(self.experiment.loss, self.info)
-        model = build(choice, self.info, outputs).to(self.device)
+        model = build(choice, self.info, outputs)
+        if start is not None:
+            checkpoint.load_weights(start, model)
+        model = model.to(self.device)
         last = torch.channels_last if self.plan.channels_last.value else torch.contiguous_format
         return model.to(memory_format=last)
 
@@ -185,19 +192,26 @@ class Workshop:
     def validator(self, store: PackedStore, loss: nn.Module, watchdog: Watchdog, parts: int = 1) -> Validate:
         """Computes val_loss and every metric on the validation split; val_loss alone if it is not finite.
 
-        A process that trains alone ends it when asked to; several go on to its end, where all have the same
-        figures.
+        For ``training.shifted_validation``, also the worse of each under shifted stains. A process that
+        trains alone ends it when asked to; several go on to its end, where all have the same figures.
         """
         batches, team = self.eval_batches(store.split("val"), parts), self.team
+        training, rises = self.experiment.training, partial(higher_is_better, registry=self.registry)
 
-        def validate(model: nn.Module) -> dict[str, float | None] | None:
-            team.align(model)
-            found = predict(
-                model, watchdog.watched(_until_asked(batches) if team.is_alone else batches), self.plan.dtype
-            )
+        def look(model: nn.Module, seen: Batches) -> dict[str, float | None] | None:
+            watched = watchdog.watched(_until_asked(seen) if team.is_alone else seen)
+            found = predict(model, watched, self.plan.dtype)
             if team.is_alone and stopping.asked():
                 return None
             return self.figures(team.gathered(found.outputs), team.gathered(found.labels), loss)
+
+        def validate(model: nn.Module) -> dict[str, float | None] | None:
+            team.align(model)
+            clean = look(model, batches)
+            if clean is None or not training.shifted_validation or not shifted.is_sound(clean):
+                return clean
+            under = shifted.each_way(lambda change: look(model, batches.changed(change)))
+            return None if under is None else shifted.together(clean, under, training.monitor, rises)
 
         return validate
 
@@ -224,7 +238,7 @@ class Workshop:
 
     def monitored(self, values: Values) -> float | None:
         """The monitored figure, turned so that smaller is better."""
-        value = values[self.experiment.training.monitor]
+        value = values[self.experiment.training.monitored]
         return value if value is None or not self.higher_is_better() else -value
 
 

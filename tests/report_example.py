@@ -17,6 +17,7 @@ NINE = (
 TWO = ("normal", "tumor")
 FINDINGS = ("infiltration", "effusion", "hernia")
 ONE_LABEL_METRICS = [metric for metric in METRICS if "multiclass" in metric.tasks]
+SEVERAL_LABELS_METRICS = [metric for metric in METRICS if "multilabel" in metric.tasks]
 
 
 def nine_classes(folder: Path) -> Results:
@@ -73,7 +74,7 @@ def _predictions(labels, classes):
 
 
 def _scores(labels, probabilities):
-    chosen = METRICS if labels.ndim == 2 else ONE_LABEL_METRICS
+    chosen = SEVERAL_LABELS_METRICS if labels.ndim == 2 else ONE_LABEL_METRICS
     return score_all({metric.name: (metric, metric.params()) for metric in chosen}, probabilities, labels)
 
 

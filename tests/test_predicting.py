@@ -9,15 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
-from histoflow import predicting, stages
+from histoflow import drift, drifting, models, predictor, references, stages
 from histoflow.data.store import PackedStore
 from histoflow.engine import checkpoint
 from histoflow.errors import DataError, DeviceMemoryError, RunError, UserError
+from histoflow.evaluation import fitting
+from histoflow.evaluation.fitting import Fitted
 from histoflow.runs import Run
 from support import small_experiment
 
@@ -56,6 +60,12 @@ def pictures(run: Run, tmp_path: Path) -> Path:
     return tmp_path / "pictures"
 
 
+def fitted_of(run: Run) -> Fitted:
+    found = fitting.load(run.folder)
+    assert found is not None
+    return found
+
+
 def probabilities(table: Any) -> Any:
     return np.stack([table[name].to_numpy() for name in table.column_names if name.startswith("p_")], axis=1)
 
@@ -63,7 +73,9 @@ def probabilities(table: Any) -> Any:
 def test_probabilities_are_those_of_the_evaluation(run: Run, pictures: Path, tmp_path: Path) -> None:
     done = stages.predict(run, [pictures], out=tmp_path / "table.parquet", batch_size=7)
     table = pq.read_table(done.table)
-    expected = np.load(run.folder / "predictions.npz")["probabilities"]
+    raw = np.load(run.folder / "predictions.npz")["probabilities"]
+    expected = fitted_of(run).calibrated(raw)
+    assert np.abs(expected - raw).max() > 1e-3
     assert (done.images, done.problems) == (len(expected), 0)
     assert np.abs(probabilities(table) - expected).max() < 1e-5
     classes = np.array(store_of(run).manifest.classes)
@@ -117,6 +129,105 @@ def test_views_are_averaged_so_that_a_turned_image_is_judged_alike(
     assert not np.allclose(predicted(pictures, "none"), predicted(turned, "none"), atol=1e-6)
 
 
+def test_sets_are_those_that_were_fitted_and_raw_probabilities_have_none(
+    run: Run, pictures: Path, tmp_path: Path
+) -> None:
+    told = pq.read_table(stages.predict(run, [pictures], out=tmp_path / "told.parquet").table)
+    raw = pq.read_table(stages.predict(run, [pictures], out=tmp_path / "raw.parquet", raw=True).table)
+    fitted, network = fitted_of(run), np.load(run.folder / "predictions.npz")["probabilities"]
+    assert np.abs(probabilities(raw) - network).max() < 1e-5
+    assert set(raw["set"].to_pylist()) == set(raw["abstains"].to_pylist()) == {None}
+    held = fitted.sets(fitted.calibrated(network))
+    assert held is not None
+    classes = np.array(store_of(run).manifest.classes)
+    assert told["set"].to_pylist() == [classes[one].tolist() for one in held]
+    assert told["abstains"].to_pylist() == (held.sum(axis=1) != 1).tolist()
+
+
+def test_a_model_that_was_trained_on_since_has_nothing_fitted(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(run.folder, tmp_path / "run")
+    stale = Run(tmp_path / "run")
+    fitted_of(run).model_copy(update={"model": "of a former epoch"}).save(stale.folder)
+    with caplog.at_level("INFO", "histoflow"):
+        done = stages.predict(stale, split="val", out=tmp_path / "table.parquet")
+    assert "run was not evaluated since it was trained: probabilities are as the network gives" in caplog.text
+    expected = np.load(run.folder / "validation.npz")["probabilities"]
+    assert np.abs(probabilities(pq.read_table(done.table)) - expected).max() < 1e-5
+
+
+def test_a_list_is_predicted_row_by_row_with_its_other_columns(
+    run: Run, pictures: Path, tmp_path: Path
+) -> None:
+    listing = pictures / "list.csv"
+    rows = [
+        "part-1/0012.png,1,007",
+        "nowhere.png,0,008",
+        "part-0/0003.png,0,009",
+        "part-1/0012.png,,010",
+        ",1,011",
+    ]
+    listing.write_text("\n".join(["path,label,case", *rows]))
+    done = stages.predict(run, [listing], out=tmp_path / "table.csv", batch_size=2)
+    found = pcsv.read_csv(done.table, convert_options=pcsv.ConvertOptions(column_types={"case": pa.string()}))
+    assert found["path"].to_pylist() == [row.split(",")[0] for row in rows]
+    assert found["case"].to_pylist() == ["007", "008", "009", "010", "011"]
+    problems = found["problem"].to_pylist()
+    assert "Cannot read" in problems[1]
+    assert problems[4] == "the list names no file here"
+    assert (done.images, done.problems) == (5, 2)
+    first, twice = (row for row in found.to_pylist() if row["path"] == "part-1/0012.png")
+    assert first["confidence"] == twice["confidence"]
+
+
+def test_a_list_that_does_not_fit_is_told(run: Run, pictures: Path, tmp_path: Path) -> None:
+    listing = tmp_path / "list.csv"
+    listing.write_text("path,predicted\na.png,normal\n")
+    with pytest.raises(UserError, match=r"may not have the names of its own .*Got predicted\. Rename them"):
+        stages.predict(run, [listing], out=tmp_path / "table.parquet")
+    with pytest.raises(UserError, match="A list of images must be named alone"):
+        stages.predict(run, [listing, pictures], out=tmp_path / "table.parquet")
+    assert not (tmp_path / "table.parquet").exists()
+
+
+def test_what_drift_is_told_from_is_kept_with_each_prediction_of_files(
+    run: Run, pictures: Path, tmp_path: Path
+) -> None:
+    plain, raw, turned = (
+        stages.predict(run, [pictures], out=tmp_path / f"{number}.parquet", **how).kept
+        for number, how in enumerate([{}, {"raw": True}, {"tta": "flips"}])
+    )
+    assert plain
+    assert raw
+    assert turned
+    first, second, third = (drift.read_kept(path) for path in (plain, raw, turned))
+    assert first.figures == second.figures, "drift is told from what was fitted, whatever is written"
+    assert first.figures["brightness"] == third.figures["brightness"]
+    assert first.figures.keys() - third.figures.keys() == {"confidence", "predicted"}
+    assert not drifting.look_at(run, plain).outside
+    assert stages.predict(run, split="val", out=tmp_path / "val.parquet").kept is None
+
+
+def test_a_registered_model_predicts_when_its_run_and_data_are_gone(
+    run: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = pq.read_table(stages.predict(run, [pictures], out=tmp_path / "run.parquet").table)
+    monkeypatch.setenv("HISTOFLOW_HOME", str(tmp_path / "home"))
+    shutil.copytree(run.folder, tmp_path / "home" / "runs" / "run")
+    models.promote("colon", models.register(references.find("run"), "colon").number, why="test", by="test")
+    shutil.rmtree(tmp_path / "home" / "runs" / "run")
+    packed = Path(str(run.read().packed))
+    packed.rename(tmp_path / "away")
+    try:
+        done = stages.predict(references.find("colon"), [pictures], out=tmp_path / "model.parquet")
+    finally:
+        (tmp_path / "away").rename(packed)
+    assert pq.read_table(done.table).equals(expected)
+    assert references.of_folder(references.find("colon@1").folder).id == "colon@1"
+    assert drifting.look(references.find("colon")).images == len(expected)
+
+
 def test_images_that_cannot_be_used_become_rows_and_are_counted(
     run: Run, pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -160,12 +271,16 @@ def test_what_is_asked_wrongly_is_told_before_anything_is_done(
         ({"images": [pictures], "tta": "mirror"}, "tta must be one of none, flips, dihedral. Got mirror"),
         ({"images": [pictures], "batch_size": 0}, "at least 1. Got 0"),
         ({"split": "test"}, "one of train, val. Got test. The test split is sealed"),
+        (
+            {"images": [pictures], "out": tmp_path / "table.xlsx"},
+            r"one of .parquet, .csv, .json, .jsonl\. Got",
+        ),
         ({}, "either image files and folders, or a split"),
         ({"images": [pictures], "split": "val"}, "either image files and folders, or a split"),
     ]
     for asked, message in wrong:
         with pytest.raises(UserError, match=message):
-            stages.predict(run, out=out, **asked)
+            stages.predict(run, **({"out": out} | asked))
     assert not out.exists()
     out.write_text("the former one")
     with pytest.raises(UserError, match=r"exists\. Name another, or allow it to be replaced \(--overwrite\)"):
@@ -194,7 +309,7 @@ def test_right_angles_are_only_for_square_images(evaluated: Path, tmp_path: Path
 def test_batches_too_large_for_the_memory_go_through_in_parts(
     run: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, sizes = predicting.outputs_of, []
+    real, sizes = predictor.outputs_of, []
 
     def short_of_memory(network: Any, images: torch.Tensor, dtype: Any) -> torch.Tensor:
         sizes.append(len(images))
@@ -203,14 +318,14 @@ def test_batches_too_large_for_the_memory_go_through_in_parts(
         return real(network, images, dtype)
 
     plain = stages.predict(run, [pictures], out=tmp_path / "plain.parquet")
-    monkeypatch.setattr(predicting, "outputs_of", short_of_memory)
+    monkeypatch.setattr(predictor, "outputs_of", short_of_memory)
     parted = stages.predict(run, [pictures], out=tmp_path / "parted.parquet", batch_size=16)
     assert sizes[:3] == [16, 8, 4]
     assert sizes[3:].count(16) == 0, "what did not fit once is not tried again"
     found = [probabilities(pq.read_table(done.table)) for done in (plain, parted)]
     assert np.allclose(*found, atol=1e-6)
 
-    monkeypatch.setattr(predicting, "outputs_of", lambda *_: _out_of_memory())
+    monkeypatch.setattr(predictor, "outputs_of", lambda *_: _out_of_memory())
     with pytest.raises(DeviceMemoryError, match="Not even one image fits"):
         stages.predict(run, [pictures], out=tmp_path / "never.parquet")
     assert not list(tmp_path.glob("*never*"))

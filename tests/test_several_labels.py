@@ -107,7 +107,7 @@ def test_a_prediction_names_all_that_an_image_is_thought_to_show(run: Run, tmp_p
 
 
 def test_report_evidence_and_terminal_tell_of_each_class(run: Run) -> None:
-    (report,) = stages.report(run)
+    report, _ = stages.report(run)
     assert "How many test images show each class" in report.read_text(encoding="utf-8")
     card = draw_results(run, (report,))
     assert "| class | images | found | predictions | right |" in card.data

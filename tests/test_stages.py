@@ -68,7 +68,7 @@ def test_a_whole_run_leaves_its_record_checkpoints_figures_and_report() -> None:
     run, packed = prepared(experiment)
     ended = stages.train(experiment, packed, run)
     evaluated = stages.evaluate(run)
-    (report,) = stages.report(run)
+    report, _ = stages.report(run)
 
     assert ended.epochs == 3
     assert ended.stopped == "all 3 epochs trained"
@@ -133,7 +133,7 @@ def test_a_run_evaluated_before_there_were_intervals_is_still_reported() -> None
     with np.load(run.folder / "predictions.npz") as kept:
         probabilities, labels = kept["probabilities"], kept["labels"]
     np.savez(run.folder / "predictions.npz", probabilities=probabilities, labels=labels)
-    (report,) = stages.report(run)
+    report, _ = stages.report(run)
     assert f"{metrics['scores']['accuracy']['value']:.3f}" in report.read_text()
     assert "bootstrap" not in report.read_text()
 

@@ -525,6 +525,7 @@ def test_checking_leaves_the_generator_of_torch_alone() -> None:
     [
         (architecture(min_size=1), "training on 2 images of 1×1 with 1 channels raised RuntimeError"),
         (architecture(min_size=0), "min_size must be 1 or more"),
+        (architecture(spatial_layer="body"), "its spatial_layer must be the name of a module"),
         (architecture(lambda network: network[:-1]), r"must give 2×1 outputs .* Got \(2, 4\)"),
         (architecture(lambda network: [network]), "must return an nn.Module"),
         (architecture(Averages), "depend on the others of its batch"),

@@ -393,7 +393,8 @@ def show_home() -> None:
 
     root = home.folder()
     places = (
-        home.raw(), home.packed(), home.runs(), home.studies(), home.cross_validations(), home.prefect()
+        home.raw(), home.packed(), home.runs(), home.models(), home.studies(), home.cross_validations(),
+        home.prefect(),
     )  # fmt: skip
     rows = [(str(path.relative_to(root)), display.size(folder_size(path))) for path in places]
     typer.echo(str(root))
@@ -404,7 +405,7 @@ cli_data.register(app)
 cli_audit.register(app)
 cli_compare.register(app)
 cli_models.register(app)
-cli_retrain.register(app)
+cli_retrain.register(app, _flow_environment)
 cli_drift.register(app)
 cli_export.register(app)
 cli_find.register(app)

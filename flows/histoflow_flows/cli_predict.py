@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from histoflow import home, progress, runs
+from histoflow import progress, references
 from histoflow.errors import UserError
 from histoflow_flows import display
 from histoflow_flows.interrupts import interruptible
@@ -19,13 +19,23 @@ def register(app: typer.Typer) -> None:
 
 
 def predict(
-    run: Annotated[str, typer.Argument(help="The run's id, part of it, its folder, or 'latest'.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|MODEL",
+            help="A run: its id, part of it, its folder, or 'latest'. Or a model: colon, or colon@3.",
+        ),
+    ],
     images: Annotated[
-        list[Path] | None, typer.Argument(help="Image files, and folders that are searched for them.")
+        list[Path] | None,
+        typer.Argument(
+            help="Image files, and folders that are searched for them; or a CSV or Parquet list of them, "
+            "with their files in the column 'path'."
+        ),
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The Parquet file to write.")] = Path(
-        "predictions.parquet"
-    ),
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="The table to write: .parquet, .csv, .json or .jsonl.")
+    ] = Path("predictions.parquet"),
     tta: Annotated[
         str,
         typer.Option(
@@ -39,11 +49,15 @@ def predict(
     split: Annotated[
         str | None, typer.Option(metavar="train|val", help="Predict this packed split in place of IMAGES.")
     ] = None,
+    raw: Annotated[
+        bool,
+        typer.Option("--raw", help="Leave probabilities as the network gives them."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE if it exists.")] = False,
 ) -> None:
-    """Predict images with a run's best model: class and probabilities of each, into a Parquet file."""
-    found = runs.find(home.runs(), run)
-    chosen: Any = {"split": split, "tta": tta}
+    """Predict images with a run's best model: class, probabilities and prediction set, into a table."""
+    found = references.find(run)
+    chosen: Any = {"split": split, "tta": tta, "raw": raw}
     size = _size(batch_size)
     with (
         interruptible("Nothing was written. Predict again when you like."),

@@ -27,6 +27,7 @@ from histoflow.crossvalidation import CrossValidation, FoldsRecord
 from histoflow.errors import HistoflowError
 from histoflow.fold_results import summarise
 from histoflow.progress import Advance, Figures, Listener, LogListener, rate
+from histoflow_flows.display_trust import trust
 
 out = Console()
 err = Console(stderr=True)
@@ -166,7 +167,7 @@ def scores(metrics: Mapping[str, Any], title: str) -> Group:
     said = [f"{names}: {note}" for names, note in notes(found)]
     tables = [_overall(found, title), _by_class(found, metrics["classes"])]
     shown = [table for table in tables if len(table.columns) > 1]
-    return Group(*shown, *(Text(line) for line in (told, *said) if line))
+    return Group(*shown, *trust(metrics), *(Text(line) for line in (told, *said) if line))
 
 
 def _overall(found: Mapping[str, Score], title: str) -> Table:

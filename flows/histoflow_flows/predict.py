@@ -1,4 +1,4 @@
-"""predict-flow: predicts images with the best model of a run."""
+"""predict-flow: predicts images with the best model of a run, or with a model that was registered."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import Literal
 
 from prefect import flow
+from prefect.events import emit_event
 
-from histoflow import home, runs
+from histoflow import drifting, references
 from histoflow.runs import Run
+from histoflow.stages import Predicted
 from histoflow_flows import evidence, flow_run, tasks
 from histoflow_flows.slots import gpu_slot
 
 flow_run.claim_early()
+
+DRIFT = "histoflow.drift"
 
 
 @flow(name="predict-flow", flow_run_name="predict with {run}")
@@ -23,14 +27,31 @@ def predict_flow(
     out: str | None = None,
     tta: Literal["none", "flips", "dihedral"] = "none",
     device: str | None = None,
+    raw: bool = False,
 ) -> Path:
-    """Predict image files, folders of them or a packed split with the run of this id or folder.
+    """Predict image files, folders or a list of them, or a packed split, with a run or a registered model.
 
-    Returns the Parquet file: ``out``, or ``predictions.parquet`` in the run's folder. One that is there is
-    replaced, for a flow run that begins anew writes it a second time.
+    Returns the table: ``out``, or ``predictions.parquet`` in the run's folder. One that is there is
+    replaced, for a flow run that begins anew writes it a second time. Where the images have drifted away from
+    those of validation, the event ``histoflow.drift`` tells so.
     """
     flow_run.claim()
-    found = Run(Path(flow_run.remembered(lambda: str(runs.find(home.runs(), run).folder))))
+    # 'latest' and a model's champion stay the same when the flow run begins anew.
+    found = references.of_folder(Path(flow_run.remembered(lambda: str(references.find(run).folder))))
     table = Path(out) if out else found.folder / "predictions.parquet"
     with evidence.of_work(), gpu_slot():
-        return tasks.predict(found, [Path(image) for image in images or ()], split, table, tta, device).table
+        done = tasks.predict(found, [Path(image) for image in images or ()], split, table, tta, device, raw)
+    _tell_drift(found, done)
+    return done.table
+
+
+def _tell_drift(run: Run, done: Predicted) -> None:
+    if done.kept is None:
+        return
+    found = drifting.look_at(run, done.kept)
+    if found.outside:
+        emit_event(
+            DRIFT,
+            resource={"prefect.resource.id": f"histoflow.run.{run.id}", "prefect.resource.name": run.id},
+            payload=found.to_json() | {"outside": [one.figure for one in found.outside]},
+        )

@@ -30,9 +30,10 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Cancelled, Crashed, Scheduled
 
 from histoflow.errors import UserError
+from histoflow_flows import holds
 from histoflow_flows.flow_run import claim_of
 
-FLOWS = ("train-flow", "fold-flow", "tune-flow", "evaluate-flow", "predict-flow")
+FLOWS = ("train-flow", "fold-flow", "tune-flow", "evaluate-flow", "predict-flow", "retrain-flow")
 RESTARTS_VARIABLE = "HISTOFLOW_RESTARTS"
 RESTART = "Restart"
 """Begins the message of each state by which the reaper sets a run going again."""
@@ -66,6 +67,7 @@ class Reaper:
             return [
                 *(line for run in _living(client) for line in self._bury(client, run)),
                 *(line for run in _crashed(client) for line in self._restart(client, run)),
+                *holds.end_overdue(client),
             ]
 
     def _bury(self, client: SyncPrefectClient, run: FlowRun) -> Iterator[str]:

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
-from histoflow import crossvalidation, stages
+from histoflow import crossvalidation, deciding, retraining, stages
 from histoflow.crossvalidation import CrossValidation
 from histoflow.errors import HistoflowError
 from histoflow.experiment import Experiment
+from histoflow.gate import Gate
+from histoflow.models import Version
+from histoflow.retraining import Judged
 from histoflow.runs import Run
-from histoflow_flows import evidence
+from histoflow_flows import events, evidence
 
 
 def may_pass_with_time(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
@@ -39,7 +42,10 @@ def start(experiment: Experiment, run_id: str | None) -> Run:
 )
 def fetch(experiment: Experiment) -> stages.RawData:
     with evidence.of_work():
-        return stages.fetch(experiment)
+        raw = stages.fetch(experiment)
+    if raw.changes:
+        events.dataset_changed(experiment.dataset.name, raw)
+    return raw
 
 
 @task(task_run_name="preprocess {experiment.dataset.name}", cache_policy=NO_CACHE)
@@ -75,10 +81,17 @@ def evaluate(run: Run, reason: str, again: bool, device: str | None = None) -> s
 
 @task(task_run_name="predict with {run.id}", cache_policy=NO_CACHE)
 def predict(
-    run: Run, images: Sequence[Path], split: Any, out: Path, tta: Any, device: str | None = None
+    run: Run,
+    images: Sequence[Path],
+    split: Any,
+    out: Path,
+    tta: Any,
+    device: str | None = None,
+    raw: bool = False,
 ) -> stages.Predicted:
     with evidence.of_work():
-        return stages.predict(run, images, out=out, split=split, tta=tta, device=device, overwrite=True)
+        chosen: Any = {"split": split, "tta": tta, "device": device, "raw": raw}
+        return stages.predict(run, images, out=out, overwrite=True, **chosen)
 
 
 @task(task_run_name="begin folds of {experiment.name}", cache_policy=NO_CACHE)
@@ -90,6 +103,33 @@ def begin_folds(experiment: Experiment, run_id: str | None) -> CrossValidation:
 def conclude_folds(begun: CrossValidation) -> Path:
     crossvalidation.conclude(begun)
     return begun.folder
+
+
+@task(task_run_name="begin with the champion of {name}", cache_policy=NO_CACHE)
+def warm_start(run: Run, name: str, packed: stages.Packed) -> None:
+    retraining.warm_start(run, name, packed)
+
+
+@task(task_run_name="judge {run.id}", cache_policy=NO_CACHE)
+def judge(run: Run, name: str, gate: Gate, raw: stages.RawData) -> Judged:
+    with evidence.of_work():
+        return retraining.judge(run, name, gate, raw)
+
+
+@task(task_run_name="carry out: {judged.verdict.decision}", cache_policy=NO_CACHE)
+def carry_out(run: Run, judged: Judged, by: str) -> Version:
+    return _told(deciding.carry_out(run, judged, by), judged.verdict.why)
+
+
+@task(task_run_name="{decision} {judged.name}", cache_policy=NO_CACHE)
+def settle(run: Run, judged: Judged, decision: Literal["promote", "reject"], why: str, by: str) -> Version:
+    return _told(deciding.settle(run, judged, decision, why, by), why)
+
+
+def _told(decided: deciding.Decided, why: str) -> Version:
+    if decided.changed:
+        events.model_decided(decided.version, why)
+    return decided.version
 
 
 @task(task_run_name="report {run.id}", cache_policy=NO_CACHE)

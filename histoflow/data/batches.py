@@ -210,6 +210,13 @@ class EvalBatches:
         for images, labels in self._source.batches(self._places()):
             yield self._pixels.normalised_bytes(images, buffers), labels
 
+    def changed(self, change: Callable[[Tensor], Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same, once the images, floats from 0 to 1, have been changed in this way."""
+        buffers = _buffers(self._pixels.device)
+        for images, labels in self._source.batches(self._places()):
+            unit = self._pixels.unit(images, buffers)
+            yield self._pixels.normalise(change(unit), buffers), labels
+
     def _places(self) -> Iterator[Places]:
         for start in range(self._begin, self._end, self._batch_size):
             yield np.arange(start, min(start + self._batch_size, self._end))

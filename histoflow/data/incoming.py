@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from histoflow.errors import DataError, UserError
 from histoflow.images import SUFFIXES, read_rgb
 
 Image = NDArray[np.uint8]
+Place = TypeVar("Place")
 _SLICE = 256  # images of a split gathered at once
 
 
@@ -43,15 +44,22 @@ class Reader:
     def __call__(self, path: Path) -> Incoming:
         try:
             image = read_rgb(path)
+        except DataError as error:
+            return Incoming(str(path), None, str(error))
+        return self.of(image, str(path))
+
+    def of(self, image: Image, name: str) -> Incoming:
+        """An image that is decoded already, height × width × 3."""
+        try:
             for step in self.steps:
                 image = step(image)
         except DataError as error:
-            return Incoming(str(path), None, str(error))
+            return Incoming(name, None, str(error))
         if self.shape[2] == 1 and _is_grey(image):
             image = image[:, :, :1]
         if image.shape != self.shape:
-            return Incoming(str(path), None, self._other_size(image), other_size=True)
-        return Incoming(str(path), image)
+            return Incoming(name, None, self._other_size(image), other_size=True)
+        return Incoming(name, image)
 
     def _other_size(self, image: Image) -> str:
         found, wanted = _described(image.shape), _described(self.shape)
@@ -92,9 +100,10 @@ def _in(place: Path) -> Iterator[Path]:
 
 
 def decoded(
-    paths: Sequence[Path], read: Reader, *, threads: int, ahead: int
+    paths: Sequence[Place], read: Callable[[Place], Incoming], *, threads: int, ahead: int
 ) -> Generator[Incoming, None, None]:
-    """The images in the order of the paths, of which threads have up to ``ahead`` ready."""
+    """The images in the order of the paths (or of what else tells where they are), of which threads have up
+    to ``ahead`` ready."""
     rest = iter(paths)
     with ThreadPoolExecutor(threads, "decode") as pool:
         waiting = deque(pool.submit(read, path) for path in islice(rest, ahead))

@@ -180,7 +180,12 @@ def _load(path: Path, model: nn.Module) -> None:
         weights = load_file(path)
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a safetensors file: {error}.") from error
-    _expect_same_tensors(path, model.state_dict(), weights)
+    put(weights, model, path)
+
+
+def put(weights: Mapping[str, Tensor], model: nn.Module, source: Path) -> None:
+    """Put these weights into the model, which must have the very same tensors."""
+    _expect_same_tensors(source, model.state_dict(), weights)
     model.load_state_dict(weights)
 
 

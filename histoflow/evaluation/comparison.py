@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from histoflow.components import Interval, Metric, Params
-from histoflow.evaluation import paired, sums
+from histoflow.evaluation import always, answers, paired
 from histoflow.evaluation.intervals import DRAWS, LEVEL, Resampled, draw
 from histoflow.evaluation.mcnemar import McNemar, mcnemar
 from histoflow.evaluation.resampling import Units, units_of
@@ -24,17 +24,9 @@ from histoflow.evaluation.scores import Metrics, checked_split, score_all
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-Verdict = Literal["better", "worse", "no difference shown"]
+    from histoflow.registry import Registry
 
-_OF_ALL_IMAGES = (sums.BRIER, sums.LOG_LOSS, sums.CALIBRATION_ERROR)
-_ALWAYS: dict[str, Metrics] = {
-    kind: {metric.name: (metric, Params()) for metric in chosen}
-    for kind, chosen in {
-        "calibration": _OF_ALL_IMAGES,
-        "recall": (sums.RECALL,),
-    }.items()
-}
-"""Beside the metrics that are asked for."""
+Verdict = Literal["better", "worse", "no difference shown"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +64,7 @@ class Differences:
     """The metric that the verdict is on."""
     metrics: Mapping[str, Difference]
     calibration: Mapping[str, Difference]
+    """How far the probabilities can be believed, beside the metrics that were asked for."""
     recall: tuple[Difference, ...]
     """Of each class."""
     mcnemar: McNemar
@@ -93,22 +86,27 @@ def compare(
     draws: int = DRAWS,
     level: float = LEVEL,
     seed: int = 0,
+    registry: Registry | None = None,
 ) -> Differences:
     """Compare the probabilities of two models (images × classes) of the same images, in the same order.
 
     ``main`` names the metric that the verdict is on. ``groups`` says of which patient or slide each image is.
+    What is compared beside ``metrics`` comes from ``registry``, or else from the plugins installed; one that
+    ``metrics`` names is computed as it stands there.
     """
     (given_a, truth), (given_b, _) = checked_split(a, labels), checked_split(b, labels)
     units = units_of(truth, groups)
-    shown = sums.shown(truth, given_a.shape[1])
-    supports = (paired.of_all(units), *paired.of_classes(units, shown))
+    supports = (paired.of_all(units), *paired.of_classes(units, answers.shown(truth, given_a.shape[1])))
+    beside = always.chosen(always.OF_PROBABILITIES, registry)
+    (recall,) = always.chosen(always.OF_CLASSES, registry).values()
     pairs = {
-        (kind, name): _Pair(name, *chosen, (given_a, given_b), truth, supports)
-        for kind, several in {"metrics": metrics, **_ALWAYS}.items()
-        for name, chosen in several.items()
+        name: _Pair(name, *chosen, (given_a, given_b), truth, supports, even=name in beside)
+        for name, chosen in {**beside, **metrics}.items()
     }
+    of_classes = _Pair("recall", *recall, (given_a, given_b), truth, supports, even=False)
     if len(units) >= paired.FEWEST_UNITS:
-        tries = {(key, side): tried for key, pair in pairs.items() for side, tried in enumerate(pair.tries)}
+        all_pairs = enumerate((*pairs.values(), of_classes))
+        tries = {(at, side): tried for at, pair in all_pairs for side, tried in enumerate(pair.tries)}
         draw(tries, units, draws, seed)
     return Differences(
         images=len(truth),
@@ -117,14 +115,9 @@ def compare(
         draws=draws,
         seed=seed,
         main=main,
-        metrics={name: pairs["metrics", name].difference(0, units, level) for name in metrics},
-        calibration={
-            name: pairs["calibration", name].difference(0, units, level) for name in _ALWAYS["calibration"]
-        },
-        recall=tuple(
-            pairs["recall", sums.RECALL.name].difference(1 + index, units, level)
-            for index in range(given_a.shape[1])
-        ),
+        metrics={name: pairs[name].difference(0, units, level) for name in metrics},
+        calibration={name: pairs[name].difference(0, units, level) for name in beside},
+        recall=tuple(of_classes.difference(1 + index, units, level) for index in range(given_a.shape[1])),
         mcnemar=mcnemar(_right(given_a, truth), _right(given_b, truth)),
     )
 
@@ -140,14 +133,19 @@ class _Pair:
         models: tuple[NDArray[np.float64], NDArray[np.float64]],
         labels: NDArray[np.int64],
         supports: tuple[paired.Support, ...],
+        *,
+        even: bool,
     ) -> None:
-        """``supports`` are those of a figure of all images, and of one of each class."""
+        """``supports`` are those of a figure of all images, and of one of each class.
+
+        ``even`` says that all images count in the figure, which is found out where it is not known.
+        """
         self._higher_is_better = metric.higher_is_better
         self._scores = [score_all({name: (metric, params)}, given, labels)[name] for given in models]
         self.tries = [Resampled(name, metric, params, given, labels) for given in models]
-        parts = _parts(sums.shown(labels, models[0].shape[1]))
+        parts = _parts(answers.shown(labels, models[0].shape[1]))
         asked = [Resampled(name, metric, params, given, labels) for given in models]
-        even = metric in _OF_ALL_IMAGES or all(_is_a_mean_over_images(one, parts) for one in asked)
+        even = even or all(_is_a_mean_over_images(one, parts) for one in asked)
         self._supports = (supports[0] if even else _rarest(supports), *supports[1:])
 
     def difference(self, place: int, units: Units, level: float) -> Difference:
@@ -210,6 +208,6 @@ def _rarest(supports: tuple[paired.Support, ...]) -> paired.Support:
 
 
 def _right(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    alike = sums.told(probabilities, labels) == sums.shown(labels, probabilities.shape[1])
+    alike = answers.told(probabilities, labels) == answers.shown(labels, probabilities.shape[1])
     right: NDArray[np.bool_] = alike.all(axis=1)
     return right

@@ -7,8 +7,9 @@ whoever has a model's probabilities needs no more than ``fitted.json``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -16,7 +17,12 @@ from pydantic import BaseModel, ConfigDict
 from histoflow import files
 from histoflow.components import Task
 from histoflow.errors import DataError
+from histoflow.evaluation.answers import shown
+from histoflow.evaluation.conformal import fit_levels
 from histoflow.evaluation.predictions import Predictions
+from histoflow.evaluation.scores import checked_split
+from histoflow.evaluation.temperature import fit_temperature, tempered
+from histoflow.evaluation.thresholds import choose_threshold, rule_in_words
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,8 +31,6 @@ if TYPE_CHECKING:
 
 FILE = "fitted.json"
 SCHEMA = 1
-_LEAST = 1e-12
-"""Of a probability: float32 has already rounded what is nearer to 0 or 1."""
 
 
 class Fitted(BaseModel):
@@ -56,14 +60,7 @@ class Fitted(BaseModel):
 
     def calibrated(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
         """Images × classes, as the network gives them, to the same with the temperature."""
-        if self.temperature == 1:
-            return probabilities
-        clipped = np.clip(probabilities, _LEAST, 1)
-        powers = clipped ** (1 / self.temperature)
-        if self.task == "multilabel":
-            others = np.clip(1 - probabilities, _LEAST, 1) ** (1 / self.temperature)
-            return np.asarray(powers / (powers + others))
-        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+        return tempered(probabilities, self.temperature, several=self.task == "multilabel")
 
     def told(self, calibrated: NDArray[np.float64]) -> NDArray[np.int64]:
         """The class of each image; in ``multilabel`` tasks images × classes of 0 and 1."""
@@ -72,7 +69,7 @@ class Fitted(BaseModel):
             return above.astype(np.int64)
         if self.thresholds is not None:
             return np.asarray(calibrated[:, 1] >= self.thresholds[0], np.int64)
-        return calibrated.argmax(axis=1)
+        return np.asarray(calibrated.argmax(axis=1))
 
     def sets(self, calibrated: NDArray[np.float64]) -> NDArray[np.bool_] | None:
         """Images × classes: which belong to each image's prediction set; None where none were fitted."""
@@ -83,12 +80,68 @@ class Fitted(BaseModel):
 
 
 def fit(validation: Predictions, settings: Evaluation, model: str) -> Fitted:
-    """All that the settings ask for."""
-    several = validation.labels.ndim == 2
-    task: Task = (
-        "multilabel" if several else ("binary" if validation.probabilities.shape[1] == 2 else "multiclass")
+    """All that the settings ask for; ``model`` is the hash of the weights that made the predictions."""
+    probabilities, labels = _checked(validation)
+    bare = Fitted(model=model, task=_task_of(probabilities, labels), images=len(labels))
+    calibrated = _with_temperature(bare, probabilities, labels, settings)
+    decided = _with_thresholds(calibrated, probabilities, labels, settings)
+    return _with_sets(decided, probabilities, labels, settings)
+
+
+def _checked(validation: Predictions) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    try:
+        return checked_split(validation.probabilities, validation.labels)
+    except DataError as error:
+        raise DataError(f"Nothing can be fitted on what the model says of validation. {error}") from error
+
+
+def _task_of(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> Task:
+    if labels.ndim == 2:
+        return "multilabel"
+    return "binary" if probabilities.shape[1] == 2 else "multiclass"
+
+
+def _with_temperature(
+    fitted: Fitted, probabilities: NDArray[np.float64], labels: NDArray[np.int64], settings: Evaluation
+) -> Fitted:
+    if settings.calibration == "none":
+        return fitted
+    temperature, note = fit_temperature(probabilities, labels)
+    return _noted(fitted, [f"temperature: {note}"] if note else [], temperature=temperature)
+
+
+def _with_thresholds(
+    fitted: Fitted, probabilities: NDArray[np.float64], labels: NDArray[np.int64], settings: Evaluation
+) -> Fitted:
+    if settings.threshold == "likeliest" or fitted.task == "multiclass":
+        likeliest = "above one half" if fitted.task == "multilabel" else "the likeliest class"
+        return fitted.model_copy(update={"rule": likeliest})
+    calibrated, true = fitted.calibrated(probabilities), shown(labels, probabilities.shape[1])
+    classes = range(true.shape[1]) if fitted.task == "multilabel" else (1,)
+    found = {one: choose_threshold(calibrated[:, one], true[:, one], settings) for one in classes}
+    notes = [f"threshold of class {one}: {note}" for one, (_, note) in found.items() if note]
+    return _noted(
+        fitted,
+        notes,
+        rule=rule_in_words(settings),
+        thresholds=tuple(threshold for threshold, _ in found.values()),
     )
-    return Fitted(model=model, task=task, images=len(validation.labels))
+
+
+def _with_sets(
+    fitted: Fitted, probabilities: NDArray[np.float64], labels: NDArray[np.int64], settings: Evaluation
+) -> Fitted:
+    if settings.coverage is None:
+        return fitted
+    true = shown(labels, probabilities.shape[1])
+    levels, notes = fit_levels(fitted.calibrated(probabilities), true, settings.coverage)
+    return _noted(
+        fitted, [f"prediction sets: {note}" for note in notes], coverage=settings.coverage, levels=levels
+    )
+
+
+def _noted(fitted: Fitted, notes: Sequence[str], **found: Any) -> Fitted:
+    return fitted.model_copy(update={**found, "notes": (*fitted.notes, *notes)})
 
 
 def load(folder: Path) -> Fitted | None:

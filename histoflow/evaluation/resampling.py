@@ -65,7 +65,7 @@ def of_units(units: Units, draws: int, seed: int, block: int | None = None) -> I
     order = np.argsort(units.strata, kind="stable")
     for start in range(0, draws, rows):
         drawn = _drawn(units.strata, order, min(rows, draws - start), chance)
-        yield drawn[:, units.of_image] if units.grouped else drawn
+        yield np.take(drawn, units.of_image, axis=1) if units.grouped else drawn
 
 
 def _drawn(

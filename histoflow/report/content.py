@@ -13,7 +13,9 @@ from histoflow.evaluation.curves import class_counts, confusion_matrix
 from histoflow.report import pictures, tables, wording
 from histoflow.report.audit import audit_content
 from histoflow.report.by_group import by_group_content
+from histoflow.report.champion import champion_content, judged_in, verdict_content
 from histoflow.report.gallery import gallery_content
+from histoflow.report.headline import headline_content
 from histoflow.report.robustness import robustness_content
 from histoflow.report.trust import trust_content
 
@@ -21,13 +23,17 @@ from histoflow.report.trust import trust_content
 def content(results: Results) -> dict[str, Any]:
     names = tables.class_names(results)
     best = results.run.get("best") or {}
-    return {
+    judged = judged_in(results.folder)
+    shown = {
         "title": title_of(results.run),
         "asked": asked_for(results.run.get("experiment", {})),
         "data": data_facts(results.data, results.run),
         "trained": training_facts(results),
         "images": len(results.labels),
         "doubt": _doubt(results),
+        "headline": headline_content(results),
+        "verdict": verdict_content(judged),
+        "champion": champion_content(judged),
         "figures": tables.figures_table(results),
         "audit": audit_content(results.data),
         "openings": _openings(results.run),
@@ -46,6 +52,28 @@ def content(results: Results) -> dict[str, Any]:
         "licence": results.data.get("licence", ""),
         "citation": results.data.get("citation", ""),
     }
+    return {**shown, "contents": _contents(shown)}
+
+
+def _contents(shown: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Where each section stands, and its name; those that have nothing to say are not there."""
+    gallery = shown["gallery"] or {}
+    sections = (
+        ("figures", "All figures", True),
+        ("champion", "Against the champion", shown["champion"]),
+        ("audit", "Audit", True),
+        ("training", "Training", shown["curves"]),
+        ("confusion", "Confusion matrix", shown["confusion"]),
+        ("classes", "Classes", True),
+        ("thresholds", "Thresholds", shown["roc"]),
+        ("calibration", "Calibration", shown["trust"]),
+        ("by_group", "By group", shown["by_group"]),
+        ("robustness", "Robustness", shown["robustness"]),
+        ("images", "Images", gallery.get("examples")),
+        ("map", "Map", gallery.get("map")),
+        ("reproduce", "Reproduce", True),
+    )
+    return [(place, name) for place, name, there in sections if there]
 
 
 def _classes(results: Results, names: Sequence[str]) -> dict[str, Any]:

@@ -32,10 +32,14 @@ def loss_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None = N
 
 def metric_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None = None) -> Figure:
     """Every metric on the validation split by epoch."""
-    names = dict.fromkeys(key for entry in history for key in entry if key.startswith("val_"))
-    metrics = [key for key in names if key != "val_loss" and not key.startswith("val_shifted_")]
+    metrics = dict.fromkeys(key for entry in history for key in entry if is_drawn(key))
     lines = {key: key.removeprefix("val_").replace("_", " ") for key in metrics}
     return _curves(history, lines, "on the validation split", best_epoch)
+
+
+def is_drawn(key: str) -> bool:
+    """Whether this figure of an epoch is one of the metrics' curves: losses would press the others flat."""
+    return key.startswith("val_") and not key.startswith("val_shifted_") and not key.endswith("loss")
 
 
 def confusion_heatmap(matrix: NDArray[np.int64], classes: Sequence[str]) -> Figure:

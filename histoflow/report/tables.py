@@ -16,25 +16,34 @@ if TYPE_CHECKING:
 
 
 _GIVEN_ABOVE = 0.5
+_SIDE_BY_SIDE = 9
+"""Classes that fit beside each other on a page that is printed, too."""
+
+
+Cell = tuple[str, str]
+"""A figure, and its interval; empty where there is none."""
 
 
 @dataclass(frozen=True)
-class FiguresRow:
+class Column:
     name: str
     number: str
     """The class's index, which metrics use when they speak of it."""
-    images: Sequence[str]
-    figures: Sequence[str]
-    intervals: Sequence[str]
-    """Of each figure; empty where it has none."""
+
+
+@dataclass(frozen=True)
+class FiguresPart:
+    """A table of metrics, down the page, and of so many classes as fit side by side."""
+
+    columns: Sequence[Column]
+    rows: Sequence[tuple[str, Sequence[Cell]]]
+    counts: Sequence[tuple[str, Sequence[str]]]
+    """Each split's images of these classes."""
 
 
 @dataclass(frozen=True)
 class FiguresTable:
-    splits: Sequence[str]
-    metrics: Sequence[str]
-    overall: FiguresRow
-    classes: Sequence[FiguresRow]
+    parts: Sequence[FiguresPart]
     notes: Sequence[tuple[str, str]]
     """A metric, or several, and what a reader must know of its figures."""
     intervals: str
@@ -73,19 +82,10 @@ def class_names(results: Results) -> list[str]:
 
 
 def figures_table(results: Results) -> FiguresTable:
-    counts = _split_counts(results.data)
-    scores = list(results.metrics.values())
+    names = class_names(results)
+    firsts = range(0, len(names), _SIDE_BY_SIDE)
     return FiguresTable(
-        splits=list(counts),
-        metrics=[title(name) for name in results.metrics],
-        overall=FiguresRow(
-            name="overall",
-            number="",
-            images=(),
-            figures=[wording.figure(score.value) for score in scores],
-            intervals=[wording.interval(score.interval) for score in scores],
-        ),
-        classes=[_class_row(index, name, counts, scores) for index, name in enumerate(class_names(results))],
+        parts=[_part(results, names, range(first, len(names))[:_SIDE_BY_SIDE]) for first in firsts],
         notes=[*_told_by_one_class(results), *wording.notes(results.metrics)],
         intervals=wording.how_intervals_came(results.intervals),
     )
@@ -116,9 +116,14 @@ def _told_by_one_class(results: Results) -> list[tuple[str, str]]:
     return [(", ".join(told), f"the overall figure is that of {class_names(results)[1]}")] if told else []
 
 
-def _split_counts(data: Mapping[str, Any]) -> dict[str, Sequence[int]]:
+def _split_counts(data: Mapping[str, Any]) -> dict[str, tuple[int, Sequence[int]]]:
+    """Of each split, all its images and those of each class."""
     splits = data.get("splits", {})
-    return {name: splits[name]["counts"] for name in SPLITS if "counts" in splits.get(name, {})}
+    return {
+        name: (images_of(splits[name]), splits[name]["counts"])
+        for name in SPLITS
+        if "counts" in splits.get(name, {})
+    }
 
 
 def images_of(split: Mapping[str, Any]) -> int:
@@ -126,21 +131,37 @@ def images_of(split: Mapping[str, Any]) -> int:
     return int(split.get("images", sum(split["counts"])))
 
 
-def _class_row(
-    index: int, name: str, counts: Mapping[str, Sequence[int]], scores: Sequence[Score]
-) -> FiguresRow:
-    return FiguresRow(
-        name=name,
-        number=str(index),
-        images=[
-            f"{numbers[index]:,}" if index < len(numbers) else wording.NONE for numbers in counts.values()
-        ],
-        figures=[wording.figure(score.per_class[index] if score.per_class else None) for score in scores],
-        intervals=[
-            wording.interval(score.per_class_intervals[index] if score.per_class_intervals else None)
-            for score in scores
-        ],
+def _part(results: Results, names: Sequence[str], classes: range) -> FiguresPart:
+    """The first part holds the overall figures as well, before those of its classes."""
+    first = classes.start == 0
+    overall = [Column("overall", "")] if first else []
+    shown = {name: score for name, score in results.metrics.items() if first or score.per_class}
+    splits = _split_counts(results.data)
+    return FiguresPart(
+        columns=[*overall, *(Column(names[index], str(index)) for index in classes)],
+        rows=[(title(name), _figures(score, classes, overall=first)) for name, score in shown.items()],
+        counts=[(split, _counts(images, classes, overall=first)) for split, images in splits.items()],
     )
+
+
+def _figures(score: Score, classes: range, *, overall: bool) -> list[Cell]:
+    whole = (wording.figure(score.value), wording.interval(score.interval))
+    return [*([whole] if overall else []), *(_of_class(score, index) for index in classes)]
+
+
+def _of_class(score: Score, index: int) -> Cell:
+    """Blank for a metric that knows no classes, which is another thing than an undefined figure."""
+    if score.per_class is None:
+        return "", ""
+    ends = score.per_class_intervals[index] if score.per_class_intervals else None
+    return wording.figure(score.per_class[index]), wording.interval(ends)
+
+
+def _counts(images: tuple[int, Sequence[int]], classes: range, *, overall: bool) -> list[str]:
+    total, counts = images
+    known = [counts[index] if index < len(counts) else None for index in classes]
+    every = [*([total] if overall else []), *known]
+    return [wording.NONE if number is None else f"{number:,}" for number in every]
 
 
 def _outcome(index: int, names: Sequence[str], matrix: NDArray[np.int64]) -> Outcome:

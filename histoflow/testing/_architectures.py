@@ -35,6 +35,7 @@ def _check_whole_life(architecture: Architecture[Any], params: Any, data: DataIn
     model = _build(architecture, params, data, outputs)
     twin = _build(architecture, params, data, outputs)
     _check_same_start(architecture, model, twin)
+    _check_named_layer(architecture, params, model)
     images = _images(data)
     _check_training(architecture, model, images, outputs)
     evaluated = _check_evaluation(architecture, model, images)
@@ -49,6 +50,16 @@ def _build(architecture: Architecture[Any], params: Any, data: DataInfo, outputs
         model = architecture.build(params, data, outputs)
     expect(isinstance(model, nn.Module), architecture, f"build must return an nn.Module. Got {model!r}.")
     return model
+
+
+def _check_named_layer(architecture: Architecture[Any], params: Any, model: nn.Module) -> None:
+    with calling(architecture, "spatial_layer"):
+        named = architecture.named_layer(params)
+    expect(
+        named is None or named in dict(model.named_modules()),
+        architecture,
+        f"its spatial_layer must be the name of a module of the network, as in named_modules. Got {named!r}.",
+    )
 
 
 def _check_same_start(architecture: Architecture[Any], model: nn.Module, twin: nn.Module) -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from histoflow import registry as plugins
 from histoflow import runs, stages
 from histoflow.errors import RunError
-from histoflow.experiment import Experiment, higher_is_better, parse
+from histoflow.experiment import Experiment, Training, higher_is_better, parse
 from histoflow.registry import Registry
 from histoflow.runs import Run
 from histoflow.tuning.settings import PrunerName
@@ -94,8 +94,9 @@ def outcome_of(order: TrialOrder) -> Outcome:
     history, record = run.history(), run.read()
     if not history:
         raise RunError(f"{order.title} has not trained a single epoch.")
-    monitor = order.experiment["training"]["monitor"]
-    kept = best_epoch(history, monitor, higher_is_better(monitor, plugins.installed()))
+    training = Training.model_validate(order.experiment["training"])
+    rises = higher_is_better(training.monitor, plugins.installed())
+    kept = best_epoch(history, training.monitored, rises)
     return Outcome(
         state="pruned" if record.stopped is None else "complete",
         values=tuple(history[kept - 1].get(name) for name in order.objectives),

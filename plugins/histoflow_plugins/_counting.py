@@ -1,4 +1,4 @@
-"""What metrics are computed from: counts of predictions and labels, and ranks of scores."""
+"""What metrics are computed from: counts of predictions and labels."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from histoflow import Params
+from histoflow_plugins._wording import Figures
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
     Probabilities = NDArray[np.float64]
     Labels = NDArray[np.int64]
-
-Figures = tuple[float | None, ...]
 
 
 class AverageParams(Params):
@@ -69,16 +68,3 @@ def _of_several(probabilities: Probabilities, labels: Labels) -> Counts:
 
 def ratios(parts: Iterable[int], wholes: Iterable[int]) -> Figures:
     return tuple(part / whole if whole else None for part, whole in zip(parts, wholes, strict=True))
-
-
-def area_under_roc(scores: Probabilities, positive: NDArray[np.bool_]) -> float | None:
-    """The Mann-Whitney statistic: each positive is placed among the sorted negatives."""
-    import numpy as np
-
-    inside, outside = np.sort(scores[positive]), np.sort(scores[~positive])
-    pairs = len(inside) * len(outside)
-    if not pairs:
-        return None
-    below = int(np.searchsorted(outside, inside, side="left").sum())
-    not_above = int(np.searchsorted(outside, inside, side="right").sum())
-    return (below + not_above) / (2 * pairs)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from conftest import Typed
 from histoflow import stages
+from histoflow.runs import Run
 from support import small_experiment
 
 
@@ -50,6 +55,9 @@ def test_predictions_of_a_folder_and_of_files_are_written(
     assert pq.read_table(tmp_path / "predictions.parquet").num_rows == 4
     assert typed("predict", "done", "images/0.png", "images/1.png", "--out", "two.parquet") == 0
     assert pq.read_table("two.parquet")["path"].to_pylist() == ["images/0.png", "images/1.png"]
+    Path("list.csv").write_text("case,path\n7,images/1.png\n8,images/0.png\n")
+    assert typed("predict", "done", "list.csv", "--out", "cases.jsonl", "--raw") == 0
+    assert [json.loads(line)["case"] for line in Path("cases.jsonl").read_text().splitlines()] == ["7", "8"]
 
 
 @pytest.mark.parametrize(
@@ -60,6 +68,8 @@ def test_predictions_of_a_folder_and_of_files_are_written(
         (("done", "empty"), "IMAGES must hold at least one image"),
         (("done", "nowhere"), "There is no nowhere"),
         (("done", "images", "--out", "there.parquet"), "there.parquet exists"),
+        (("done", "images", "--out", "table.xlsx"), "one of .parquet, .csv, .json, .jsonl. Got table.xlsx"),
+        (("colon@3", "images"), "There is no model 'colon', nor any other yet"),
         (("done", "images", "--tta", "mirror"), "tta must be one of none, flips, dihedral. Got mirror"),
         (("done", "images", "--batch-size", "many"), "must be auto or a whole number. Got 'many'"),
         (("done", "images", "--device", "cuda:99"), "Use auto or cpu"),
@@ -96,14 +106,51 @@ def test_ctrl_c_leaves_nothing_half_written(images: Path, trained: Path, tmp_pat
     assert {path.name for path in tmp_path.iterdir()} == {"images", "many"}
 
 
-def test_the_flow_predicts_into_the_runs_folder(trained: Path, cli_environment: dict[str, str]) -> None:
-    script = "from histoflow_flows.predict import predict_flow; print(predict_flow('done', split='val'))"
+def test_the_flow_predicts_into_the_runs_folder_and_sends_an_event_when_images_have_drifted(
+    trained: Path, images: Path, prefect_server: str, cli_environment: dict[str, str]
+) -> None:
+    run = Run(trained / "runs" / "done")
+    begin = datetime.now(UTC) - timedelta(minutes=1)
+    stages.evaluate(run)
+    black = [str(write(images.parent / "black" / f"{index}.png")) for index in range(40)]
+    script = (
+        f"from histoflow_flows.predict import predict_flow; predict_flow('done', {black!r}, out='black.csv'); "
+        "print(predict_flow('done', split='val'))"
+    )
     environment = cli_environment | {"HISTOFLOW_HOME": str(trained)}
-    table = trained / "runs" / "done" / "predictions.parquet"
+    table = run.folder / "predictions.parquet"
     table.write_text("of a flow run that begins anew")
     done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", script],
+        env=environment,
+        cwd=images.parent,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == str(table)
+    assert done.stdout.strip().endswith(str(table))
     assert pq.read_table(table).num_rows
+    (event,) = events(prefect_server, begin)
+    assert event["resource"]["prefect.resource.id"] == "histoflow.run.done"
+    assert "brightness" in event["payload"]["outside"]
+    assert "brightness is lower" in event["payload"]["words"]
+
+
+def write(path: Path) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    Image.new("RGB", (32, 32), (9, 0, 9)).save(path)
+    return path
+
+
+def events(server: str, since: datetime) -> list[dict[str, Any]]:
+    """Those of drift that have reached the server, which is told of them in the background."""
+    wanted = {"event": {"name": ["histoflow.drift"]}, "occurred": {"since": since.isoformat()}}
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        answer = httpx.post(f"{server}/events/filter", json={"filter": wanted}, timeout=10)
+        found: list[dict[str, Any]] = answer.raise_for_status().json()["events"]
+        if found:
+            return found
+        time.sleep(0.3)
+    return []

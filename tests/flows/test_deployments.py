@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from copy import deepcopy
 from importlib import import_module
@@ -14,10 +15,14 @@ from typing import Any
 
 import httpx
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+from prefect.events import emit_event
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.workers.process import ProcessWorker
 
 from conftest import Cli
-from histoflow_flows.service.deploying import shipped
+from histoflow_flows.service.deploying import keep_switches, shipped
 
 ROOT = Path(__file__).parents[2]
 DEPLOYMENTS = shipped()["deployments"]
@@ -119,6 +124,35 @@ def test_a_bare_name_that_two_deployments_bear_is_left_for_prefect_to_refuse(
         assert "Expected format: <FLOW_NAME>/<DEPLOYMENT_NAME>" in refused.stdout + refused.stderr
     finally:
         httpx.delete(f"{deployed}/deployments/{made.json()['id']}").raise_for_status()
+
+
+def test_a_trigger_is_off_until_it_is_switched_on_and_then_a_changed_data_set_starts_a_retraining(
+    deployed: str,
+) -> None:
+    """And deploying again leaves it as it was switched."""
+    (trigger,) = next(entry for entry in DEPLOYMENTS if entry["name"] == "retrain-flow")["triggers"]
+    with temporary_settings({PREFECT_API_URL: deployed}), get_client(sync_client=True) as client:
+        (automation,) = client.read_automations_by_name(trigger["name"])
+        assert not automation.enabled
+        client.resume_automation(automation.id)
+        again = [dict(trigger)]
+        keep_switches(client, again)
+        assert again[0]["enabled"] is True
+
+        wanted = FlowFilter(name=FlowFilterName(any_=["retrain-flow"]))
+        resource = {"prefect.resource.id": "histoflow.dataset.colon"}
+        deadline = time.monotonic() + 60
+        while not (started := client.read_flow_runs(flow_filter=wanted)):
+            assert time.monotonic() < deadline
+            emit_event(
+                "histoflow.dataset.changed", resource
+            )  # the server may still be learning of the switch
+            time.sleep(2)
+        client.pause_automation(automation.id)
+        assert started[0].created_by is not None
+        assert started[0].created_by.type == "AUTOMATION"
+        for run in client.read_flow_runs(flow_filter=wanted):
+            client.delete_flow_run(run.id)
 
 
 def submit(server: str, experiment: dict[str, Any]) -> httpx.Response:

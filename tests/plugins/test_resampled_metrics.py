@@ -9,7 +9,10 @@ from sklearn import metrics as reference
 from histoflow import Params
 from histoflow.testing import check_component
 from histoflow_plugins import metrics
+from histoflow_plugins._agreement import KappaParams
 from histoflow_plugins._counting import AverageParams
+from histoflow_plugins._probability import BinParams
+from scoring import BY_NAME
 
 EXACT = {"rtol": 0, "atol": 1e-12, "equal_nan": True}
 
@@ -24,8 +27,10 @@ WAYS = [
         if metric.params is AverageParams
         for average in ("macro", "weighted")
     ),
+    *((BY_NAME["cohen_kappa"], KappaParams(weights=weights)) for weights in ("linear", "quadratic")),
+    (BY_NAME["ece"], BinParams(bins=4)),
 ]
-BY_NAME = {metric.name: metric for metric in metrics.METRICS}
+BESIDE_SCIKIT_LEARN = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc")
 
 
 def told(score):
@@ -58,9 +63,7 @@ def made(images, classes, several, steps, seed=0):
 def test_one_label_an_image(classes, steps):
     probabilities, labels = made(90, classes, several=False, steps=steps)
     weights = resample(90)
-    for metric in metrics.METRICS:
-        if "multiclass" not in metric.tasks:
-            continue
+    for metric in (BY_NAME[name] for name in BESIDE_SCIKIT_LEARN):
         figures = metric.resampled(metric.params(), probabilities, labels, weights)
         for row, drawn in zip(figures, weights.astype(int), strict=True):
             images = np.repeat(np.arange(90), drawn)
@@ -129,6 +132,16 @@ def test_sums_beyond_what_float32_counts_are_exact():
     probabilities, labels = np.eye(2)[[0, 1, 1]], np.array([0, 0, 1])
     accuracy = BY_NAME["accuracy"].resampled(Params(), probabilities, labels, weights)[0, 0]
     assert accuracy == (2**24 + 1) / (2**24 + 2)
+
+
+def test_running_sums_beyond_what_float32_counts_are_exact():
+    """One image in 2²⁴ + 2 stands between the two of the class, and is outranked by all but one of them."""
+    weights = np.array([[2.0**24, 1.0, 1.0]], np.float32)
+    probabilities, labels = np.array([[0.1, 0.9], [0.5, 0.5], [0.6, 0.4]]), np.array([1, 0, 1])
+    area = BY_NAME["roc_auc"].resampled(Params(), probabilities, labels, weights)[0, 0]
+    assert area == 2**24 / (2**24 + 1)
+    found = BY_NAME["average_precision"].resampled(Params(), probabilities, labels, weights)[0, 0]
+    assert found == pytest.approx((2**24 + (2**24 + 1) / (2**24 + 2)) / (2**24 + 1), rel=1e-15)
 
 
 @pytest.mark.parametrize(("metric", "params"), WAYS)

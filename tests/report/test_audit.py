@@ -7,18 +7,19 @@ from pathlib import Path
 
 import pytest
 
+import report_example as example
 from histoflow.report import render_page
 from histoflow.report.audit import audit_content
 
 
-def _of(name):
-    spec = importlib.util.spec_from_file_location(f"report_{name}", Path(__file__).with_name(f"{name}.py"))
+def _pages():
+    spec = importlib.util.spec_from_file_location("report_pages", Path(__file__).with_name("test_page.py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-example, pages = _of("example"), _of("test_page")
+pages = _pages()
 
 PROBES = [
     {

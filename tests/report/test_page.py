@@ -164,19 +164,54 @@ def headline(html):
     return {name: " ".join(re.sub(r"<.*?>", " ", told).split()) for name, told in pairs}
 
 
+def test_the_headline_is_the_first_six_metrics(nine, nine_html):
+    first = list(nine.metrics.items())[:6]
+    assert headline(nine_html) == {name.replace("_", " "): f"{score.value:.3f}" for name, score in first}
+    assert "On 405 test images" in Page(nine_html).text
+
+
 def test_each_metric_is_told_overall_and_per_class(nine, nine_html):
-    _, heads, *classes = rows_of(nine_html, "Each metric over 405 test images")
-    metrics = ["accuracy", "balanced accuracy", "precision", "recall", "f1", "roc auc"]
-    assert heads == ["class", *metrics, "train", "val", "test"]
-    assert list(headline(nine_html)) == metrics
-    assert list(headline(nine_html).values()) == [f"{score.value:.3f}" for score in nine.metrics.values()]
-    assert [row[0].split(maxsplit=1)[1] for row in classes] == list(example.NINE)
-    assert classes[7][1:] == [
-        *(f"{score.per_class[7]:.3f}" for score in nine.metrics.values()),
-        "210",
-        "46",
-        "45",
+    heads, *rows = rows_of(nine_html, "Each metric over 405 test images")
+    names = [f"{index} {name}" for index, name in enumerate(example.NINE)]
+    assert [" ".join(head.split()) for head in heads] == ["", "overall", *names]
+    metrics, counts = rows[: len(nine.metrics)], rows[len(nine.metrics) :]
+    assert metrics == [
+        [name.replace("_", " "), *(f"{figure:.3f}" for figure in (score.value, *score.per_class))]
+        for name, score in nine.metrics.items()
     ]
+    assert counts == [
+        ["train images", "1,890", *["210"] * 9],
+        ["val images", "414", *["46"] * 9],
+        ["test images", "405", *["45"] * 9],
+    ]
+
+
+def test_many_classes_are_told_in_tables_that_fit_the_page(nine):
+    rng = np.random.default_rng(3)
+    labels, probabilities = np.repeat(np.arange(14), 5), rng.dirichlet(np.ones(14), 70)
+    scores = {
+        "f1": Score(value=0.5, per_class=tuple(index / 100 for index in range(14))),
+        "kappa": Score(value=0.25),
+    }
+    html = render_page(replace(nine, data={}, labels=labels, probabilities=probabilities, metrics=scores))
+    _, f1, kappa = rows_of(html, "Each metric over 70 test images")
+    assert f1 == ["f1", "0.500", *(f"{index / 100:.3f}" for index in range(9))]
+    assert kappa == ["kappa", "0.250", *[""] * 9], "a metric that knows no classes"
+    heads, *further = rows_of(html, "Further classes")
+    assert [head.split()[0] for head in heads[1:]] == ["9", "10", "11", "12", "13"]
+    assert further == [["f1", *(f"{index / 100:.3f}" for index in range(9, 14))]]
+
+
+def test_the_contents_lead_to_the_sections_that_are_there(nine_html, several_html):
+    def places(html):
+        return [
+            link["href"] for link in Page(html.split('<nav class="contents"')[1].split("</nav>")[0]).all("a")
+        ]
+
+    assert places(nine_html) == [
+        "#figures", "#audit", "#training", "#confusion", "#classes", "#thresholds", "#reproduce",
+    ]  # fmt: skip
+    assert "#confusion" not in places(several_html)
 
 
 def test_the_table_of_classes_tells_what_became_of_their_images(two):
@@ -218,15 +253,17 @@ def test_figures_follow_the_classes_and_the_history(nine_html, two_html):
         "Line chart of the validation metrics over 10 epochs",
         "Confusion matrix of 9 classes",
         "ROC curves",
+        "Precision-recall curves",
     ]
     alts = [image["alt"] for image in Page(two_html).all("img")]
-    assert len(alts) == 2
+    assert len(alts) == 3
     assert alts[0].startswith("Confusion matrix of 2 classes. 202 of 240 images are right.")
     assert re.fullmatch(r"ROC curves\. Area under the curve: tumor 0\.\d{3}\.", alts[1])
 
 
 def test_with_two_classes_it_says_whose_figure_the_overall_one_is(two_html):
-    assert "precision, recall, f1: the overall figure is that of tumor." in Page(two_html).text
+    told = "precision, recall, specificity, f1, average precision"
+    assert f"{told}: the overall figure is that of tumor." in Page(two_html).text
 
 
 def test_an_undefined_figure_is_a_dash_with_its_reason(nine):
@@ -234,7 +271,7 @@ def test_an_undefined_figure_is_a_dash_with_its_reason(nine):
     scores = {"precision": Score(value=None, per_class=per_class, undefined="class 0 was never predicted")}
     html = render_page(replace(nine, metrics=scores))
     assert headline(html) == {"precision": "–"}
-    assert [row[1] for row in rows_of(html, "Each metric")[2:4]] == ["–", "0.500"]
+    assert rows_of(html, "Each metric")[1][1:4] == ["–", "–", "0.500"]
     assert "precision: class 0 was never predicted." in Page(html).text
 
 
@@ -251,8 +288,8 @@ def test_each_figure_that_has_an_interval_shows_it_and_how_it_came_about(nine):
     )
     html = render_page(replace(nine, metrics={"f1": score}, intervals=HOW))
     assert headline(html) == {"f1": "0.953 0.941 to 0.964"}
-    cells = [" ".join(row[1].split()) for row in rows_of(html, "Each metric")[2:4]]
-    assert cells == ["0.500", "0.500 0.400 to 0.600"]
+    cells = [" ".join(cell.split()) for cell in rows_of(html, "Each metric")[1][1:4]]
+    assert cells == ["0.953 0.941 to 0.964", "0.500", "0.500 0.400 to 0.600"]
     text = Page(html).text
     assert "95% intervals: bootstrap over 45 groups, 2,000 draws. " in text
     assert "f1: no interval for class 0: it never varies." in text
@@ -288,7 +325,7 @@ def test_what_holds_of_several_metrics_is_noted_once(nine):
 def test_a_metric_without_figures_per_class_and_beyond_one(nine):
     html = render_page(replace(nine, metrics={"loss_in_euros": Score(value=12345.6)}))
     assert headline(html) == {"loss in euros": "12,346"}
-    assert [row[1] for row in rows_of(html, "Each metric")[1:3]] == ["loss in euros", "–"]
+    assert rows_of(html, "Each metric")[1] == ["loss in euros", "12,346", *[""] * 9]
 
 
 def test_a_split_of_one_class_has_no_roc_section(two):

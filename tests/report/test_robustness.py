@@ -4,6 +4,7 @@ import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
+import report_example as example
 from histoflow.report import render_page
 from histoflow.report.robustness import robustness_content
 
@@ -15,7 +16,7 @@ def _of(name):
     return module
 
 
-example, pages = _of("example"), _of("test_page")
+pages = _of("test_page")
 
 
 def condition(kind, grade, accuracy, low, high, undefined=None):

@@ -47,8 +47,8 @@ class Training:
         from histoflow.experiment import higher_is_better
 
         self._experiment, self._run, self._poster = experiment, run, poster
-        self._monitor = experiment.training.monitor
-        self._rises = higher_is_better(self._monitor, registry.installed())
+        self._monitor = experiment.training.monitored
+        self._rises = higher_is_better(experiment.training.monitor, registry.installed())
         self._best_epoch_of = best_epoch
         self._piece: Piece | None = None
         self._history = run.history()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ def shipped() -> dict[str, Any]:
 def deploy() -> list[str]:
     """Deploy all, with the run forms of the plugins that are installed now; returns their names.
 
-    Schedules and parameters are taken from prefect.yaml only where a deployment is new. Later they belong
-    to the people who switch and change them in the UI.
+    Schedules, parameters and whether a trigger is switched on are taken from prefect.yaml only where a
+    deployment is new. Later they belong to the people who switch and change them in the UI.
     """
     content = shipped()
     with get_client(sync_client=True) as client:
@@ -41,11 +42,20 @@ def deploy() -> list[str]:
             if standing is not None:
                 entry.pop("schedules", None)
                 entry["parameters"] = standing.parameters
+                keep_switches(client, entry.get("triggers", ()))
     with tempfile.TemporaryDirectory(prefix="histoflow-deploy-") as folder:
         path = Path(folder) / "prefect.yaml"
         path.write_text(yaml_of(content), encoding="utf-8")
         _have_prefect_deploy(path)
     return [entry["name"] for entry in content["deployments"]]
+
+
+def keep_switches(client: SyncPrefectClient, triggers: Iterable[dict[str, Any]]) -> None:
+    """Prefect makes the triggers of a deployment anew each time, as automations of these names."""
+    for trigger in triggers:
+        standing = client.read_automations_by_name(trigger["name"])
+        if standing:
+            trigger["enabled"] = standing[0].enabled
 
 
 def standing_deployment(client: SyncPrefectClient, name: str) -> DeploymentResponse | None:

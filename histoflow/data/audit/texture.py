@@ -86,6 +86,11 @@ def _grey(channels: Bytes) -> Bytes:
     return grey
 
 
+def sharpness(images: Bytes) -> Floats:
+    """The logarithm of the variance of the Laplacian; of large images, of the same windows."""
+    return _sharpness(_Looks(images))
+
+
 def _sharpness(looks: _Looks) -> Floats:
     laplacian = np.empty(looks.grey.shape, np.int16)
     wide, found = looks.grey.reshape(-1).astype(np.int16), looks.beside(0, 0, laplacian.reshape(-1))

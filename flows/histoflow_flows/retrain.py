@@ -1,0 +1,123 @@
+"""retrain-flow: trains a challenger, and makes it champion only where it is shown to be good enough."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+from prefect.flow_runs import suspend_flow_run
+from prefect.input import RunInput
+from prefect.states import Completed
+from pydantic import Field
+
+from histoflow import deciding, home, progress, retraining, runs, stages
+from histoflow.experiment import Experiment
+from histoflow.gate import Gate
+from histoflow.models import Version
+from histoflow.retraining import Judged
+from histoflow.runs import Run
+from histoflow_flows import evidence, flow_run, holds, tasks
+from histoflow_flows.forms import DEMO, ExperimentForm
+from histoflow_flows.retrain_evidence import show_record
+from histoflow_flows.slots import gpu_slot
+
+flow_run.claim_early()
+
+BY = "the gate of retrain-flow"
+_OUTCOMES = {"champion": "Promoted", "held": "Held", "rejected": "Rejected"}
+
+
+class Answer(RunInput):
+    """Shall this model take the champion's place?"""
+
+    decision: Literal["promote", "reject"] = Field(description="What becomes of the model.")
+    reason: str = Field(min_length=1, description="Why; kept in the change record.")
+    name: str = Field(min_length=1, description="Your name; kept in the change record.")
+
+
+@flow(name="retrain-flow", flow_run_name="retrain {experiment.name}")
+def retrain_flow(
+    experiment: ExperimentForm = DEMO,
+    name: str | None = None,
+    gate: Gate = Gate(),  # noqa: B008 - frozen
+    warm_start: bool = False,
+    force: bool = False,
+    hold_hours: Annotated[float, Field(gt=0)] = holds.HOURS,
+    run_id: str | None = None,
+) -> State[Any]:
+    """Train a challenger if there is anything new, and let the gate decide whether it becomes champion.
+
+    ``name`` is the model, by default that of the experiment. ``warm_start`` begins with the champion's
+    weights, ``force`` trains although nothing is new. A challenger that waits for a person is rejected after
+    ``hold_hours``. A flow run that begins anew goes on where it stood.
+    """
+    flow_run.claim()
+    name = name or experiment.name
+    retraining.refuse_early(name, experiment, gate)
+    run = Run(home.runs() / (run_id or flow_run.run_id(experiment.name) or runs.new_id(experiment.name)))
+    judged = retraining.judged(run)
+    if judged is None:
+        raw = _with_changes(tasks.fetch(experiment))
+        if not (force or run.folder.exists()) and (told := retraining.nothing_new(name, experiment, raw)):
+            progress.say(told)
+            return Completed(name="NothingNew", message=told)
+        judged = _challenge(tasks.start(experiment, run.id), experiment, raw, name, gate, warm_start)
+    return _decided(run, judged, hold_hours)
+
+
+def _with_changes(raw: stages.RawData) -> stages.RawData:
+    """A flow run that begins anew finds no changes, as it has seen them."""
+    return raw.model_copy(update={"changes": flow_run.remembered(lambda: raw.changes)})
+
+
+def _challenge(
+    run: Run, experiment: Experiment, raw: stages.RawData, name: str, gate: Gate, warm_start: bool
+) -> Judged:
+    """Train and evaluate, then the champion on the same test images."""
+    with run.lock(), evidence.of_work():
+        packed = tasks.preprocess(experiment, raw)
+        stages.hold_data(run, packed)
+        if warm_start:
+            tasks.warm_start(run, name, packed)
+        with gpu_slot(experiment.compute.devices):
+            tasks.train(experiment, packed, run)
+            tasks.evaluate(run, reason="end of training", again=False)
+            judged = tasks.judge(run, name, gate, raw)
+        tasks.report(run)
+    return judged
+
+
+def _decided(run: Run, judged: Judged, hold_hours: float) -> State[Any]:
+    version = tasks.carry_out(run, judged, BY)
+    show_record(run)
+    why = judged.verdict.why
+    if version.stage == "held" and _can_wait():
+        answer = _ask(run, judged, hold_hours)
+        version = tasks.settle(run, judged, answer.decision, answer.reason, answer.name)
+        show_record(run)
+        why = answer.reason
+    return _told(version, why)
+
+
+def _can_wait() -> bool:
+    """Only a flow run of a deployment can be set going again."""
+    context = FlowRunContext.get()
+    return bool(context and context.flow_run and context.flow_run.deployment_id)
+
+
+def _ask(run: Run, judged: Judged, hold_hours: float) -> Answer:
+    """End this process until a person has answered; then the flow begins anew, and comes here again."""
+    progress.say(f"Waiting for a person to decide, for {hold_hours:g} h at most. {judged.verdict.why}")
+    form = Answer.with_initial_data(description=deciding.written(run))
+    return suspend_flow_run(wait_for_input=form, key="gate")
+
+
+def _told(version: Version, why: str) -> State[Any]:
+    stage = version.stage
+    told = f"{version.reference} is {stage}. {why}"
+    if stage == "held":
+        told += f" Decide with: histoflow promote {version.reference}"
+    progress.say(told)
+    return Completed(name=_OUTCOMES.get(stage, stage.capitalize()), message=told)

@@ -1,0 +1,39 @@
+"""The registry of models, in plain files under the home.
+
+    models/<name>/versions/0001/record.json   what this version is; never changed once it stands
+    models/<name>/versions/0001/…             the rest of a run's folder, the model's weights among it, and
+                                              the manifest of its data: enough when the run is gone
+    models/<name>/state.json                  who is champion, and every change that made it so
+    models/<name>/changes/0001-promote.md     what a person reads of a change
+
+A version appears when its folder takes its name, a change when state.json is replaced; each is one step of
+the file system, so a process killed at any moment leaves the old state or the new one. Processes that change
+one model wait for each other, for as long as it takes to write these two small files.
+"""
+
+from __future__ import annotations
+
+from histoflow.models._changing import hold, promote, reject, rollback
+from histoflow.models._finding import Line, champion, find, find_line, listing
+from histoflow.models._registering import register
+from histoflow.models._state import Change, Stage
+from histoflow.models._versions import Figure, Version, VersionRecord, verify
+
+__all__ = [
+    "Change",
+    "Figure",
+    "Line",
+    "Stage",
+    "Version",
+    "VersionRecord",
+    "champion",
+    "find",
+    "find_line",
+    "hold",
+    "listing",
+    "promote",
+    "register",
+    "reject",
+    "rollback",
+    "verify",
+]

@@ -1,0 +1,283 @@
+"""Challengers against champions: what they are compared on, what is decided, what is written down."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from histoflow import challenge, deciding, gate, models, retraining, stages
+from histoflow.data.store import PackedStore
+from histoflow.engine import checkpoint
+from histoflow.errors import DataError, UserError
+from histoflow.evaluation import predictions
+from histoflow.experiment import Experiment
+from histoflow.gate import Gate
+from histoflow.registry import installed
+from histoflow.retraining import Judged
+from histoflow.runs import Run
+from histoflow.stages import RawData
+from support import small_experiment
+
+PATCHES = Path("patches.csv")
+SPLIT = {"val": 0.2, "test": 0.4}
+
+
+def draw(folder: Path, classes: Sequence[str] = ("normal", "tumour")) -> Path:
+    """Patches of 24 slides that are not dealt out yet, four of each, and a table of them."""
+    generator = np.random.default_rng(0)
+    lines = ["path,label,group"]
+    for index in range(96):
+        label = index % len(classes)
+        noise = generator.integers(0, 150, (16, 16, 3)) + 50 * label
+        name = f"{index}.png"
+        Image.fromarray(noise.astype(np.uint8)).save(folder / name)
+        lines.append(f"{name},{classes[label]},slide {index // 4}")
+    (folder / PATCHES).write_text("\n".join(lines))
+    return folder / PATCHES
+
+
+def experiment(here: Path, **changes: Any) -> Experiment:
+    quick: dict[str, Any] = {
+        "dataset": {"name": "table", "path": str(here / PATCHES)},
+        "split": SPLIT,
+        "augment": [],
+        "evaluation": {"gallery": 0, "embedding": False},
+        "training": {"epochs": 1, "batch_size": 32},
+        "reports": [],
+        "metrics": ["accuracy"],
+    }
+    return small_experiment(**{**quick, **changes})
+
+
+def of_old(here: Path, **changes: Any) -> Experiment:
+    steps = [{"name": "resize", "size": 12}, {"name": "resize", "size": 16}]
+    return experiment(here, **{"preprocess": steps, **changes})
+
+
+def of_new(here: Path) -> Experiment:
+    """Preprocessed otherwise, and dealt out by another seed: its test split has slides that the old one knows."""
+    return experiment(here, seed=8, split=SPLIT | {"seed": 1})
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shared")
+    draw(folder)
+    return folder
+
+
+@pytest.fixture
+def here(shared: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home in which tests find the runs that others trained; each test names a model of its own."""
+    monkeypatch.setenv("HISTOFLOW_HOME", str(shared / "home"))
+    return shared
+
+
+def fetched(asked: Experiment) -> RawData:
+    return stages.fetch(asked)
+
+
+def trained(asked: Experiment, run_id: str, warm_from: str = "") -> Run:
+    """Trained and evaluated, once for all tests."""
+    run = stages.start(asked, run_id)
+    packed = stages.preprocess(asked, fetched(asked))
+    stages.hold_data(run, packed)
+    if warm_from:
+        retraining.warm_start(run, warm_from, packed)
+    stages.train(asked, packed, run)
+    stages.evaluate(run, again=False)
+    return run
+
+
+@pytest.fixture
+def old(here: Path) -> Run:
+    return trained(of_old(here), "old")
+
+
+@pytest.fixture
+def new(here: Path) -> Iterator[Run]:
+    """Which nobody has judged yet."""
+    run = trained(of_new(here), "new")
+    openings = run.openings()
+    yield run
+    for name in (retraining.FILE, challenge.CHAMPION, deciding.FILE):
+        (run.folder / name).unlink(missing_ok=True)
+    (run.folder / "openings.json").unlink()
+    for opening in openings:
+        run.record_opening(opening["reason"], opening["model"])
+
+
+def champion(run: Run, name: str) -> models.Version:
+    version = models.register(run, name)
+    models.promote(name, version.number, why="the first", by="a test")
+    return version
+
+
+def judged(run: Run, name: str, **settings: Any) -> Judged:
+    return retraining.judge(run, name, Gate(**settings), fetched(stages.experiment_of(run)))
+
+
+def test_the_first_is_promoted_and_after_it_nothing_is_new(old: Run) -> None:
+    found = judged(old, "first")
+    assert found.verdict.why == "There was no champion to compare with."
+    version, changed = deciding.carry_out(old, found, by="a test")
+    assert (version.stage, changed) == ("champion", True)
+    assert "## Data" in deciding.written(old)
+    asked = stages.experiment_of(old)
+    raw = fetched(asked)
+    assert "first@1 (champion)" in retraining.nothing_new("first", asked, raw)
+    looks = asked.model_copy(update={"name": "other"})
+    assert retraining.nothing_new("first", looks, raw), "the model would be the same"
+    assert not retraining.nothing_new("first", asked.model_copy(update={"seed": 9}), raw)
+    assert not retraining.nothing_new("second", asked, raw)
+    assert judged(trained(asked, "again"), "first").verdict.why == "It is the champion's model, bit for bit."
+
+
+def test_what_the_champion_was_trained_on_takes_no_part_and_the_opening_is_on_record(
+    old: Run, new: Run
+) -> None:
+    champion(old, "known")
+    found = judged(new, "known")
+    stores = [PackedStore(Path(run.read().packed or "")) for run in (old, new)]
+    seen = {str(slide) for name in ("train", "val") for slide in stores[0].split(name).groups}  # type: ignore[arg-type, union-attr]
+    test = stores[1].unseal_test()
+    assert test.groups is not None
+    free = [source for source, slide in zip(test.sources, test.groups, strict=True) if slide not in seen]
+    theirs, ours = challenge.kept(new)
+    assert theirs.sources is not None
+    assert theirs.sources.tolist() == ours.sources.tolist() == free  # type: ignore[union-attr]
+    assert 0 < len(free) < len(test)
+    assert f"{len(test) - len(free)} of {len(test)} test images take no part" in found.notes[0]
+    assert new.openings()[-1]["reason"] == "champion known@1 against run new"
+
+
+def test_the_champion_sees_the_images_as_it_was_trained_to(old: Run, new: Run, here: Path) -> None:
+    """Its own chain of preprocessing, mean and deviation: it says what it said of the same images before."""
+    champion(old, "own")
+    judged(new, "own")
+    theirs, _ = challenge.kept(new)
+    before = predictions.load(old.folder)
+    assert before.sources is not None
+    assert theirs.sources is not None
+    place = {source: at for at, source in enumerate(before.sources)}
+    assert set(theirs.sources) <= set(place)
+    expected = before.probabilities[[place[source] for source in theirs.sources]]
+    np.testing.assert_allclose(theirs.probabilities, expected, atol=1e-5)
+
+
+def test_every_figure_of_the_verdict_follows_from_what_was_kept(old: Run, new: Run) -> None:
+    version = champion(old, "figures")
+    found = judged(new, "figures", metric="roc_auc")
+    theirs, ours = challenge.kept(new)
+    pair = challenge.calibrated(theirs, version.run), challenge.calibrated(ours, new)
+    metrics, main = retraining.metrics_of(stages.experiment_of(new), found.gate, installed())
+    again = gate.compared(*pair, metrics=metrics, main=main)
+    auc = found.figures["roc_auc"]
+    difference = again.metrics["roc_auc"]
+    assert (auc["a"], auc["b"], auc["low"]) == (difference.a, difference.b, difference.low)
+    weighed = gate.weigh(*pair, again, version.record.classes, found.gate, None)
+    assert [one.words for one in weighed.checks[:-1]] == [one.words for one in found.verdict.checks[:-1]]
+
+
+def test_what_was_judged_stays_so_and_each_decision_is_carried_out_once(old: Run, new: Run) -> None:
+    champion(old, "once")
+    first = judged(new, "once")
+    assert first.verdict.decision == "hold"
+    opened = len(new.openings())
+    assert judged(new, "once", margin=0.5) == first
+    assert len(new.openings()) == opened
+    assert deciding.carry_out(new, first, by="the gate").changed
+    assert not deciding.carry_out(new, first, by="the gate").changed
+    assert deciding.settle(new, first, "promote", "it is fine", "Ada").version.stage == "champion"
+    assert "it is fine" in deciding.written(new)
+    assert "histoflow rollback once" in deciding.written(new)
+    late = deciding.settle(new, first, "reject", "too late", "Bob")
+    assert (late.version.stage, late.changed) == ("champion", False)
+
+
+def test_a_champion_that_changed_in_the_meantime_was_not_the_one_compared_with(old: Run, new: Run) -> None:
+    found = judged(new, "raced")
+    assert found.champion is None
+    champion(old, "raced")
+    version, _ = deciding.carry_out(new, found, by="the gate")
+    assert version.stage == "held"
+    assert "changed while" in deciding.written(new)
+    assert "raced@1 has become champion since" in deciding.written(new)
+
+
+def test_a_champion_of_other_classes_cannot_be_asked_and_a_person_decides(old: Run, here: Path) -> None:
+    champion(old, "classes")
+    (here / "three").mkdir()
+    three = experiment(
+        here, dataset={"name": "table", "path": str(draw(here / "three", ("normal", "stroma", "tumour")))}
+    )
+    run = trained(three, "three")
+    found = judged(run, "classes")
+    assert found.verdict.decision == "hold"
+    assert "its classes are normal, tumour, and theirs are normal, stroma, tumour" in found.verdict.why
+    with pytest.raises(UserError, match="as they were for it: classes"):
+        retraining.warm_start(stages.start(three, "warm-3"), "classes", stages.pack(three, fetched(three)))
+
+
+def test_without_the_champions_data_another_split_is_refused(old: Run, new: Run) -> None:
+    version = champion(old, "gone")
+    folder = Path(old.read().packed or "")
+    aside = folder.with_name("aside")
+    folder.rename(aside)
+    try:
+        found = judged(new, "gone")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        aside.rename(folder)
+    assert found.verdict.decision == "hold"
+    assert f"must be one that {version.reference} was not trained on" in found.verdict.why
+
+
+def test_a_warm_start_begins_with_the_champions_weights_and_the_run_says_so(old: Run, here: Path) -> None:
+    champion(old, "warm")
+    still = of_old(here, optimizer={"name": "sgd", "lr": 1e-12}, seed=9)
+    run = trained(still, "warm", warm_from="warm")
+    assert run.read().warm_from == "warm@1"
+    saved = [checkpoint.find(one.checkpoints, "best") for one in (old, run)]
+    from safetensors.torch import load_file
+
+    theirs, ours = (load_file(one.folder / "weights.safetensors") for one in saved if one)
+    name = next(name for name in theirs if name.endswith("weight"))
+    np.testing.assert_allclose(ours[name], theirs[name], atol=1e-6)
+    retraining.warm_start(run, "warm", stages.pack(still, fetched(still)))
+    version, _ = deciding.carry_out(run, judged(run, "warm"), by="a test")
+    assert version.record.warm_from == "warm@1"
+
+
+def test_images_that_only_one_of_them_predicted_are_counted() -> None:
+    def said(*names: str) -> predictions.Predictions:
+        ones = np.full((len(names), 2), 0.5)
+        return predictions.Predictions(
+            probabilities=ones, labels=np.zeros(len(names), np.int64), sources=np.array(names)
+        )
+
+    theirs, ours, notes = challenge.matched(said("c", "a", "x"), said("b", "c", "a"))
+    assert theirs.sources is not None
+    assert ours.sources is not None
+    assert theirs.sources.tolist() == ours.sources.tolist() == ["c", "a"]
+    assert [note.split(" take")[0] for note in notes] == [
+        "1 test images of the champion",
+        "1 test images of the challenger",
+    ]
+    with pytest.raises(DataError, match="There is no test image"):
+        challenge.matched(said("x"), said("y"))
+
+
+def test_what_would_fail_after_training_is_refused_before_it(here: Path) -> None:
+    with pytest.raises(UserError, match=r"training\.folds must be null for a retraining"):
+        retraining.refuse_early("colon", experiment(here, training={"folds": 5}), Gate())
+    with pytest.raises(
+        UserError, match=r"The gate's metric must be one for .* data: accuracy.* Got exact_match"
+    ):
+        retraining.refuse_early("colon", of_old(here), Gate(metric="exact_match"))
