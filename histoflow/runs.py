@@ -87,7 +87,7 @@ class Run:
 
     @property
     def start(self) -> Path:
-        """The model that training begins with, kept like a checkpoint, where it does not begin from scratch."""
+        """The model that training begins with, like a checkpoint, where it does not begin from scratch."""
         return self.folder / "start"
 
     def read(self) -> RunRecord:

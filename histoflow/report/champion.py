@@ -145,8 +145,8 @@ def _interval(check: Check) -> str:
 
 
 def _further_words(checks: Sequence[Check]) -> Iterator[str]:
-    """Of checks that were not passed, or that were passed without an interval."""
+    """Of checks whose outcome does not follow from their figures and an interval."""
     for check in checks:
-        bounded = check.low is not None or check.name == _SPEED
-        if check.outcome != "passed" or not bounded:
+        within_pace = check.name == _SPEED and check.outcome == "passed"
+        if check.low is None and not within_pace:
             yield check.words

@@ -70,9 +70,10 @@ def _trust(told: Mapping[str, Any]) -> Iterator[str]:
     calibration = told.get("calibration") or {}
     if calibration.get("after"):
         before, after = (calibration[when]["ece"]["value"] for when in ("before", "after"))
+        change = f"from {wording.figure(before)} to {wording.figure(after)}"
         yield (
             f"A temperature of {calibration['temperature']:.3g}, fitted on validation, changes the "
-            f"calibration error (ECE) on the test split from {wording.figure(before)} to {wording.figure(after)}."
+            f"calibration error (ECE) on the test split {change}."
         )
     operating = told.get("operating") or {}
     if operating.get("thresholds"):

@@ -17,37 +17,47 @@ if TYPE_CHECKING:
 
 _GIVEN_ABOVE = 0.5
 _SIDE_BY_SIDE = 9
-"""Classes that fit beside each other on a page that is printed, too."""
-
-
-Cell = tuple[str, str]
-"""A figure, and its interval; empty where there is none."""
+"""Classes that fit beside the overall figures, on a page that is printed, too."""
 
 
 @dataclass(frozen=True)
-class Column:
+class FiguresRow:
     name: str
     number: str
     """The class's index, which metrics use when they speak of it."""
+    images: Sequence[str]
+    figures: Sequence[str]
+    intervals: Sequence[str]
+    """Of each figure; empty where it has none."""
 
 
 @dataclass(frozen=True)
 class FiguresPart:
-    """A table of metrics, down the page, and of so many classes as fit side by side."""
+    """Metrics down the page, and as many classes side by side as fit."""
 
-    columns: Sequence[Column]
-    rows: Sequence[tuple[str, Sequence[Cell]]]
+    columns: Sequence[FiguresRow]
+    """The overall figures, in the first part, and those of some classes."""
+    rows: Sequence[tuple[str, Sequence[tuple[str, str]]]]
+    """Of each metric, the figure of each column and its interval."""
     counts: Sequence[tuple[str, Sequence[str]]]
-    """Each split's images of these classes."""
+    """Of each split, the images of each column."""
 
 
 @dataclass(frozen=True)
 class FiguresTable:
-    parts: Sequence[FiguresPart]
+    splits: Sequence[str]
+    metrics: Sequence[str]
+    overall: FiguresRow
+    classes: Sequence[FiguresRow]
     notes: Sequence[tuple[str, str]]
     """A metric, or several, and what a reader must know of its figures."""
     intervals: str
     """How they came about; empty where there are none."""
+
+    @property
+    def parts(self) -> list[FiguresPart]:
+        firsts = range(0, len(self.classes), _SIDE_BY_SIDE)
+        return [_part(self, self.classes[first : first + _SIDE_BY_SIDE], first == 0) for first in firsts]
 
 
 @dataclass(frozen=True)
@@ -82,10 +92,19 @@ def class_names(results: Results) -> list[str]:
 
 
 def figures_table(results: Results) -> FiguresTable:
-    names = class_names(results)
-    firsts = range(0, len(names), _SIDE_BY_SIDE)
+    counts = _split_counts(results.data)
+    scores = list(results.metrics.values())
     return FiguresTable(
-        parts=[_part(results, names, range(first, len(names))[:_SIDE_BY_SIDE]) for first in firsts],
+        splits=list(counts),
+        metrics=[title(name) for name in results.metrics],
+        overall=FiguresRow(
+            name="overall",
+            number="",
+            images=[f"{images_of(results.data['splits'][split]):,}" for split in counts],
+            figures=[wording.figure(score.value) for score in scores],
+            intervals=[wording.interval(score.interval) for score in scores],
+        ),
+        classes=[_class_row(index, name, counts, scores) for index, name in enumerate(class_names(results))],
         notes=[*_told_by_one_class(results), *wording.notes(results.metrics)],
         intervals=wording.how_intervals_came(results.intervals),
     )
@@ -116,14 +135,9 @@ def _told_by_one_class(results: Results) -> list[tuple[str, str]]:
     return [(", ".join(told), f"the overall figure is that of {class_names(results)[1]}")] if told else []
 
 
-def _split_counts(data: Mapping[str, Any]) -> dict[str, tuple[int, Sequence[int]]]:
-    """Of each split, all its images and those of each class."""
+def _split_counts(data: Mapping[str, Any]) -> dict[str, Sequence[int]]:
     splits = data.get("splits", {})
-    return {
-        name: (images_of(splits[name]), splits[name]["counts"])
-        for name in SPLITS
-        if "counts" in splits.get(name, {})
-    }
+    return {name: splits[name]["counts"] for name in SPLITS if "counts" in splits.get(name, {})}
 
 
 def images_of(split: Mapping[str, Any]) -> int:
@@ -131,37 +145,38 @@ def images_of(split: Mapping[str, Any]) -> int:
     return int(split.get("images", sum(split["counts"])))
 
 
-def _part(results: Results, names: Sequence[str], classes: range) -> FiguresPart:
-    """The first part holds the overall figures as well, before those of its classes."""
-    first = classes.start == 0
-    overall = [Column("overall", "")] if first else []
-    shown = {name: score for name, score in results.metrics.items() if first or score.per_class}
-    splits = _split_counts(results.data)
-    return FiguresPart(
-        columns=[*overall, *(Column(names[index], str(index)) for index in classes)],
-        rows=[(title(name), _figures(score, classes, overall=first)) for name, score in shown.items()],
-        counts=[(split, _counts(images, classes, overall=first)) for split, images in splits.items()],
+def _class_row(
+    index: int, name: str, counts: Mapping[str, Sequence[int]], scores: Sequence[Score]
+) -> FiguresRow:
+    return FiguresRow(
+        name=name,
+        number=str(index),
+        images=[
+            f"{numbers[index]:,}" if index < len(numbers) else wording.NONE for numbers in counts.values()
+        ],
+        figures=[wording.figure(score.per_class[index] if score.per_class else None) for score in scores],
+        intervals=[
+            wording.interval(score.per_class_intervals[index] if score.per_class_intervals else None)
+            for score in scores
+        ],
     )
 
 
-def _figures(score: Score, classes: range, *, overall: bool) -> list[Cell]:
-    whole = (wording.figure(score.value), wording.interval(score.interval))
-    return [*([whole] if overall else []), *(_of_class(score, index) for index in classes)]
+def _part(table: FiguresTable, classes: Sequence[FiguresRow], first: bool) -> FiguresPart:
+    columns = [*([table.overall] if first else []), *classes]
+    told = [place for place in range(len(table.metrics)) if first or _told_by_class(table, place)]
+    return FiguresPart(
+        columns=columns,
+        rows=[
+            (table.metrics[place], [(one.figures[place], one.intervals[place]) for one in columns])
+            for place in told
+        ],
+        counts=[(split, [one.images[place] for one in columns]) for place, split in enumerate(table.splits)],
+    )
 
 
-def _of_class(score: Score, index: int) -> Cell:
-    """Blank for a metric that knows no classes, which is another thing than an undefined figure."""
-    if score.per_class is None:
-        return "", ""
-    ends = score.per_class_intervals[index] if score.per_class_intervals else None
-    return wording.figure(score.per_class[index]), wording.interval(ends)
-
-
-def _counts(images: tuple[int, Sequence[int]], classes: range, *, overall: bool) -> list[str]:
-    total, counts = images
-    known = [counts[index] if index < len(counts) else None for index in classes]
-    every = [*([total] if overall else []), *known]
-    return [wording.NONE if number is None else f"{number:,}" for number in every]
+def _told_by_class(table: FiguresTable, metric: int) -> bool:
+    return any(row.figures[metric] != wording.NONE for row in table.classes)
 
 
 def _outcome(index: int, names: Sequence[str], matrix: NDArray[np.int64]) -> Outcome:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -140,6 +138,8 @@ def test_the_first_is_promoted_then_nothing_is_new_and_what_is_held_waits_for_a_
     assert models.champion("line") == models.find("line@1")
     assert models.find("line@2").stage == "held"
     assert "might be worse" in flows.records(held)[0]
+    shown = flows.client.request("GET", f"/flow_runs/{held}/input/suspended-gate-description").json()
+    assert "## Checks" in shown, "the person who decides sees the record"
     flows.client.resume_flow_run(held, run_input=ANSWER)
     assert flows.work_on(held).name == "Promoted"
     assert story() == [("promote", 1, gate), ("hold", 2, gate), ("promote", 2, "Ada")]
@@ -176,14 +176,16 @@ def test_one_killed_in_the_middle_goes_on_and_is_promoted_once(
 ) -> None:
     experiment = small_experiment(**QUICK | {"training": {"epochs": 40, "batch_size": 16}})
     flow_run_id = flows.submit(experiment)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "prefect.engine", str(flow_run_id)],
-        env=cli_environment | {"PREFECT__FLOW_RUN_ID": str(flow_run_id)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    with (home / "flow-run.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prefect.engine", str(flow_run_id)],
+            env=cli_environment | {"PREFECT__FLOW_RUN_ID": str(flow_run_id)},
+            stdout=log,
+            stderr=log,
+        )
     until(lambda: any(len(run.history()) > 2 for run in runs_in(home)) or process.poll() is not None)
-    os.kill(process.pid, signal.SIGKILL)
+    assert process.poll() is None, (home / "flow-run.log").read_text()
+    process.kill()
     process.wait()
     assert not models.listing()
     assert flows.begin_anew(flow_run_id).name == "Promoted"
