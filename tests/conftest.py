@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 # A busy machine is not a slow function; and two test processes share the cores, not fight for them.
@@ -53,9 +55,35 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def prefect_database(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], None]:
+    """Puts an empty database into a home of Prefect's, whose server would take five seconds to make one.
+
+    It is made once for all processes of the tests.
+    """
+    shared = "PYTEST_XDIST_WORKER" in os.environ
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if shared else base) / "empty-database"
+    environment = os.environ | {"PREFECT_HOME": str(folder), "DO_NOT_TRACK": "1"}
+    command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            subprocess.run(command, env=environment, check=True, capture_output=True)
+
+    def put(home: Path) -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        for part in folder.glob("prefect.db*"):
+            shutil.copy(part, home)
+
+    return put
+
+
+@pytest.fixture(scope="session")
+def prefect_server(
+    tmp_path_factory: pytest.TempPathFactory, prefect_database: Callable[[Path], None]
+) -> Iterator[str]:
     """The address of a real Prefect server that lives as long as the tests."""
     folder = tmp_path_factory.mktemp("prefect")
+    prefect_database(folder)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

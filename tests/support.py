@@ -8,7 +8,7 @@ from histoflow.experiment import Experiment, parse
 
 
 def small_experiment(**changes: Any) -> Experiment:
-    """Trains in about a second: 180 tissue patches of 32 pixels and a tiny network."""
+    """Trains in about a second: 180 tissue patches of 32 pixels and a tiny network; evaluated without pictures."""
     data: dict[str, Any] = {
         "name": "small",
         "dataset": {"name": "tissue", "classes": 2, "size": 32, "images": 180, "slides": 15},
@@ -17,6 +17,7 @@ def small_experiment(**changes: Any) -> Experiment:
         "training": {"epochs": 3, "batch_size": 32},
         "compute": {"device": "cpu"},
         "metrics": ["accuracy", "roc_auc"],
+        "evaluation": {"gallery": 0, "embedding": False},
         "seed": 7,
     }
     return parse(data | changes)

@@ -12,7 +12,7 @@ from prefect.input import RunInput
 from prefect.states import Completed
 from pydantic import Field
 
-from histoflow import deciding, home, progress, retraining, runs, stages
+from histoflow import deciding, home, models, progress, retraining, runs, stages
 from histoflow.experiment import Experiment
 from histoflow.gate import Gate
 from histoflow.models import Version
@@ -92,13 +92,11 @@ def _challenge(
 def _decided(run: Run, judged: Judged, hold_hours: float) -> State[Any]:
     version = tasks.carry_out(run, judged, BY)
     show_record(run)
-    why = judged.verdict.why
     if version.stage == "held" and _can_wait():
         answer = _ask(run, judged, hold_hours)
         version = tasks.settle(run, judged, answer.decision, answer.reason, answer.name)
         show_record(run)
-        why = answer.reason
-    return _told(version, why)
+    return _told(version)
 
 
 def _can_wait() -> bool:
@@ -114,8 +112,11 @@ def _ask(run: Run, judged: Judged, hold_hours: float) -> Answer:
     return suspend_flow_run(wait_for_input=form, key="gate")
 
 
-def _told(version: Version, why: str) -> State[Any]:
+def _told(version: Version) -> State[Any]:
+    """With the reason of the last change, also where that was made elsewhere in the meantime."""
     stage = version.stage
+    changes = models.find_line(version.name).state.changes
+    why = next(change.why for change in reversed(changes) if change.version == version.number)
     told = f"{version.reference} is {stage}. {why}"
     if stage == "held":
         told += f" Decide with: histoflow promote {version.reference}"

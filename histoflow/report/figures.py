@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from histoflow.evaluation.curves import PrecisionRecallCurve, RocCurve
 
+_MOST_CURVES = 6
 _INCHES_PER_SIGN = 0.075
 """Room for one character of a class name."""
 
@@ -31,15 +32,16 @@ def loss_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None = N
 
 
 def metric_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None = None) -> Figure:
-    """Every metric on the validation split by epoch."""
-    metrics = dict.fromkeys(key for entry in history for key in entry if is_drawn(key))
-    lines = {key: key.removeprefix("val_").replace("_", " ") for key in metrics}
+    """The drawn metrics on the validation split by epoch."""
+    lines = {key: key.removeprefix("val_").replace("_", " ") for key in drawn_metrics(history)}
     return _curves(history, lines, "on the validation split", best_epoch)
 
 
-def is_drawn(key: str) -> bool:
-    """Whether this figure of an epoch is one of the metrics' curves: losses would press the others flat."""
-    return key.startswith("val_") and not key.startswith("val_shifted_") and not key.endswith("loss")
+def drawn_metrics(history: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The first metrics of the experiment: more lines could not be told apart, and losses press others flat."""
+    keys = dict.fromkeys(key for entry in history for key in entry if key.startswith("val_"))
+    metrics = [key for key in keys if not key.startswith("val_shifted_") and not key.endswith("loss")]
+    return metrics[:_MOST_CURVES]
 
 
 def confusion_heatmap(matrix: NDArray[np.int64], classes: Sequence[str]) -> Figure:

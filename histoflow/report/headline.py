@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +24,10 @@ def headline_content(results: Results) -> dict[str, Any]:
     shown = list(results.metrics.items())[:_MOST]
     return {
         "on": _on(results),
-        "figures": _figures(shown),
+        "figures": [
+            Figure(title(name), wording.figure(score.value), wording.interval(score.interval))
+            for name, score in shown
+        ],
     }
 
 
@@ -34,10 +36,3 @@ def _on(results: Results) -> str:
     level = results.intervals.get("level")
     has_intervals = any(score.interval for score in results.metrics.values())
     return f"{images}, with {level:.0%} intervals" if level and has_intervals else images
-
-
-def _figures(shown: Sequence[tuple[str, Any]]) -> list[Figure]:
-    return [
-        Figure(title(name), wording.figure(score.value), wording.interval(score.interval))
-        for name, score in shown
-    ]

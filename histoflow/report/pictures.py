@@ -37,7 +37,7 @@ def training_pictures(history: Sequence[Mapping[str, Any]], best_epoch: int | No
     pictures = [
         picture(figures.loss_curves(history, best_epoch), _loss_alt(history), "Loss after each epoch")
     ]
-    if any(figures.is_drawn(key) for entry in history for key in entry):
+    if figures.drawn_metrics(history):
         figure = figures.metric_curves(history, best_epoch)
         pictures.append(picture(figure, _metrics_alt(history), "Validation metrics after each epoch"))
     return pictures
@@ -117,8 +117,8 @@ def _loss_alt(history: Sequence[Mapping[str, Any]]) -> str:
 def _metrics_alt(history: Sequence[Mapping[str, Any]]) -> str:
     ends = [
         f"{title(key)} {wording.figure(value)}"
-        for key, value in history[-1].items()
-        if figures.is_drawn(key)
+        for key in figures.drawn_metrics(history)
+        if (value := history[-1].get(key)) is not None
     ]
     return f"Line chart of the validation metrics over {_epochs(history)}. {_at_the_end(ends)}"
 

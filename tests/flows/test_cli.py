@@ -15,7 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from conftest import Cli
+from conftest import Cli, Typed
+from histoflow import stages
+from histoflow.experiment import load
 from histoflow.files import digest_of_file
 
 EXPERIMENT = """
@@ -27,6 +29,7 @@ architecture: {name: cnn, widths: [8, 16]}
 training: {epochs: 3, batch_size: 32}
 compute: {device: cpu}
 metrics: [accuracy, roc_auc]
+evaluation: {gallery: 0, embedding: false}
 seed: 7
 """
 
@@ -36,6 +39,20 @@ def experiment(tmp_path: Path) -> str:
     path = tmp_path / "small.yaml"
     path.write_text(EXPERIMENT)
     return str(path)
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def its_own_server(
+    cli_environment: dict[str, str], prefect_database: Callable[[Path], None]
+) -> dict[str, str]:
+    """The environment of a command that starts a Prefect server for itself."""
+    prefect_database(Path(cli_environment["PREFECT_HOME"]))
+    return {name: value for name, value in cli_environment.items() if name != "PREFECT_API_URL"}
 
 
 def the_run(home: Path) -> Path:
@@ -56,7 +73,12 @@ def weights(run: Path) -> dict[str, str]:
 
 
 def test_train_evaluate_and_runs_work_against_a_prefect_server(
-    cli: Cli, home: Path, experiment: str, prefect_server: str
+    cli: Cli,
+    typed: Typed,
+    capsys: pytest.CaptureFixture[str],
+    home: Path,
+    experiment: str,
+    prefect_server: str,
 ) -> None:
     trained = cli("train", experiment, "--profile")
     assert trained.returncode == 0, trained.stderr
@@ -80,7 +102,8 @@ def test_train_evaluate_and_runs_work_against_a_prefect_server(
     (row,) = json.loads(cli("runs", "--json").stdout)
     assert (row["id"], row["state"], row["epochs"]) == (run.name, "evaluated", 3)
     assert set(row["test"]) == {"accuracy", "roc_auc"}
-    assert run.name in cli("runs").stdout
+    assert typed("runs") == 0
+    assert run.name in capsys.readouterr().out
 
 
 def test_a_run_works_on_a_fresh_machine_without_any_server(
@@ -93,56 +116,56 @@ def test_a_run_works_on_a_fresh_machine_without_any_server(
         if not name.startswith("PREFECT_") and name != "HISTOFLOW_HOME"
     }
     environment |= {"HOME": str(tmp_path / "user"), "XDG_DATA_HOME": str(tmp_path / "user" / "share")}
-    command = [sys.executable, "-m", "histoflow_flows.cli", "train", experiment, "--set", "training.epochs=1"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-m", "histoflow_flows.cli", "train", experiment]
+    settings = ["--set", "training.epochs=1", "--set", "evaluation={}"]
+    done = subprocess.run([*command, *settings], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert (the_run(tmp_path / "user" / "share" / "histoflow") / "report.html").is_file()
 
 
 def test_a_run_killed_in_mid_training_goes_on_to_the_very_same_weights(
-    cli: Cli, cli_environment: dict[str, str], home: Path, experiment: str, tmp_path: Path
+    cli: Cli,
+    cli_environment: dict[str, str],
+    typed: Typed,
+    capsys: pytest.CaptureFixture[str],
+    home: Path,
+    experiment: str,
 ) -> None:
-    settings = ("train", experiment, "--set", "training.epochs=8")
-    with started(settings, cli_environment) as process:
+    longer = "training.epochs=8"
+    with started(("train", experiment, "--set", longer), cli_environment) as process:
         _wait_for(lambda: list(home.glob("runs/*/checkpoints/index.json")), process)
         process.send_signal(signal.SIGKILL)
     run = the_run(home)
     assert json.loads((run / "run.json").read_text())["state"] == "training", (
         "killed too late to prove anything"
     )
-    assert "interrupted" in cli("runs").stdout
+    assert typed("runs") == 0
+    assert "interrupted" in capsys.readouterr().out
 
     resumed = cli("train", "--resume", run.name)
     assert resumed.returncode == 0, resumed.stderr
     assert "Going on after epoch" in resumed.stdout
 
-    other_home = tmp_path / "undisturbed"
-    assert cli(*settings, HISTOFLOW_HOME=str(other_home)).returncode == 0
-    assert weights(run) == weights(the_run(other_home))
+    assert weights(run) == weights(trained(experiment, longer))
     assert not list(run.rglob(".epoch-*")), "nothing half-written is left"
 
 
-def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(
-    cli_environment: dict[str, str], home: Path, experiment: str
-) -> None:
-    with started(("train", experiment, "--set", "training.epochs=500"), cli_environment) as process:
-        _wait_for(lambda: list(home.glob("runs/*/checkpoints/index.json")), process)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert f"histoflow train --resume {the_run(home).name}" in errors
-    assert "Traceback" not in errors
+def trained(experiment: str, *settings: str) -> Path:
+    """The folder of a run that this process trains."""
+    wanted = load(experiment, settings)
+    run = stages.start(wanted, "undisturbed")
+    stages.train(wanted, stages.preprocess(wanted, stages.fetch(wanted)), run)
+    return run.folder
 
 
 @pytest.mark.parametrize("how", ["ctrl-c in the terminal", "ctrl-c twice", "sigterm"])
 def test_however_it_is_ended_it_says_how_to_go_on_and_leaves_no_process_behind(
-    cli_environment: dict[str, str], home: Path, experiment: str, how: str
+    its_own_server: dict[str, str], home: Path, experiment: str, how: str
 ) -> None:
-    """Without a server of its own, so that the one in-process must be ended, too."""
-    environment = {name: value for name, value in cli_environment.items() if name != "PREFECT_API_URL"}
+    """The server that it started must be ended, too."""
     arguments = ("train", experiment, "--set", "training.epochs=5000")
-    with started(arguments, environment, start_new_session=True) as process:
+    with started(arguments, its_own_server, start_new_session=True) as process:
         _wait_for(lambda: list(home.glob("runs/*/checkpoints/index.json")), process)
         if how == "sigterm":
             process.send_signal(signal.SIGTERM)
@@ -156,10 +179,9 @@ def test_however_it_is_ended_it_says_how_to_go_on_and_leaves_no_process_behind(
     assert _processes_of_session(process.pid) == []
 
 
-def test_a_kill_leaves_no_server_behind(cli_environment: dict[str, str], home: Path, experiment: str) -> None:
-    environment = {name: value for name, value in cli_environment.items() if name != "PREFECT_API_URL"}
+def test_a_kill_leaves_no_server_behind(its_own_server: dict[str, str], home: Path, experiment: str) -> None:
     arguments = ("train", experiment, "--set", "training.epochs=5000")
-    with started(arguments, environment, start_new_session=True) as process:
+    with started(arguments, its_own_server, start_new_session=True) as process:
         _wait_for(lambda: list(home.glob("runs/*/checkpoints/index.json")), process)
         assert any("uvicorn" in line for line in _processes_of_session(process.pid))
         process.kill()
@@ -204,34 +226,50 @@ def _wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -
 # ── Looking ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_plugins_lists_every_component_as_data_and_as_a_table(cli: Cli) -> None:
-    entries = json.loads(cli("plugins", "--json").stdout)
+Said = Callable[..., str]
+
+
+@pytest.fixture
+def said(typed: Typed, capsys: pytest.CaptureFixture[str]) -> Said:
+    """What a command that goes well prints."""
+
+    def command(*words: str) -> str:
+        assert typed(*words) == 0
+        return capsys.readouterr().out
+
+    return command
+
+
+def test_plugins_lists_every_component_as_data_and_as_a_table(said: Said) -> None:
+    entries = json.loads(said("plugins", "--json"))
     found = {(entry["kind"], entry["name"]): entry for entry in entries}
     assert found["architecture", "resnet"]["status"] == "ok"
     assert found["architecture", "resnet"]["package"] == "histoflow"
     assert {"summary", "version", "plugin"} <= set(found["loss", "focal"])
-    assert "densenet121" in cli("plugins").stdout
+    assert "densenet121" in said("plugins")
 
 
-def test_plugins_show_prints_parameters_with_type_default_and_bounds(cli: Cli) -> None:
-    shown = json.loads(cli("plugins", "show", "optimizer", "adam", "--json").stdout)
+def test_plugins_show_prints_parameters_with_type_default_and_bounds(said: Said) -> None:
+    shown = json.loads(said("plugins", "show", "optimizer", "adam", "--json"))
     lr = next(parameter for parameter in shown["parameters"] if parameter["name"] == "lr")
     assert (lr["type"], lr["default"], lr["bounds"]) == ("number", 0.001, "> 0, ≤ 100")
     assert lr["description"]
-    assert "one of 18, 34, 50" in cli("plugins", "show", "architecture", "resnet").stdout
+    assert "one of 18, 34, 50" in said("plugins", "show", "architecture", "resnet")
 
 
-def test_check_says_what_is_valid_and_lists_what_is_not(cli: Cli, experiment: str) -> None:
-    assert cli("check", "demo").returncode == 0
-    bad = cli("check", experiment, "--set", "loss.name=fokal", "--set", "training.epochs=0")
-    assert bad.returncode == 2
-    assert "2 mistakes" in bad.stderr
-    assert "Did you mean 'focal'?" in bad.stderr
-    assert "training.epochs: must be 1 or more. Got 0." in bad.stderr
+def test_check_says_what_is_valid_and_lists_what_is_not(
+    typed: Typed, capsys: pytest.CaptureFixture[str], experiment: str
+) -> None:
+    assert typed("check", "demo") == 0
+    assert typed("check", experiment, "--set", "loss.name=fokal", "--set", "training.epochs=0") == 2
+    told = capsys.readouterr().err
+    assert "2 mistakes" in told
+    assert "Did you mean 'focal'?" in told
+    assert "training.epochs: must be 1 or more. Got 0." in told
 
 
-def test_recipes_are_listed_and_printed(cli: Cli) -> None:
-    assert cli("recipes").stdout.split() == [
+def test_recipes_are_listed_and_printed(said: Said) -> None:
+    assert said("recipes").split() == [
         "demo",
         "fast",
         "folder-transfer",
@@ -240,31 +278,29 @@ def test_recipes_are_listed_and_printed(cli: Cli) -> None:
         "pathmnist-tune",
         "pcam-transfer",
     ]
-    assert "name: demo" in cli("recipes", "demo").stdout
+    assert "name: demo" in said("recipes", "demo")
 
 
-def test_the_schema_is_json(cli: Cli) -> None:
-    assert json.loads(cli("schema").stdout)["title"] == "histoflow experiment"
+def test_the_schema_is_json(said: Said) -> None:
+    assert json.loads(said("schema"))["title"] == "histoflow experiment"
 
 
-def test_home_prints_the_folder_and_its_sizes(cli: Cli, home: Path) -> None:
-    shown = cli("home").stdout
+def test_home_prints_the_folder_and_its_sizes(said: Said, home: Path) -> None:
+    shown = said("home")
     assert shown.startswith(str(home))
     assert "data/packed" in shown
 
 
-def test_no_runs_yet_tells_how_to_begin(cli: Cli) -> None:
-    assert "histoflow train demo" in cli("runs").stdout
-    assert json.loads(cli("runs", "--json").stdout) == []
+def test_no_runs_yet_tells_how_to_begin(said: Said) -> None:
+    assert "histoflow train demo" in said("runs")
+    assert json.loads(said("runs", "--json")) == []
 
 
 @pytest.mark.parametrize(
     "command", [[], ["train"], ["evaluate"], ["runs"], ["plugins"], ["plugins", "show"], ["check"], ["home"]]
 )
-def test_every_command_explains_itself(cli: Cli, command: list[str]) -> None:
-    done = cli(*command, "--help")
-    assert done.returncode == 0
-    assert "Usage" in done.stdout
+def test_every_command_explains_itself(said: Said, command: list[str]) -> None:
+    assert "Usage" in said(*command, "--help")
 
 
 # ── Bad input ───────────────────────────────────────────────────────────────────────────────────
@@ -287,13 +323,13 @@ def test_every_command_explains_itself(cli: Cli, command: list[str]) -> None:
     ],
 )
 def test_the_users_mistakes_exit_2_with_one_message(
-    cli: Cli, arguments: tuple[str, ...], message: str
+    typed: Typed, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
 ) -> None:
     small = ("--set", "dataset.images=180", "--set", "dataset.size=16") if "demo" in arguments else ()
-    done = cli(*arguments, *small)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    assert typed(*arguments, *small) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert "Traceback" not in told
 
 
 def test_a_home_that_cannot_be_written_exits_2(cli: Cli, tmp_path: Path, experiment: str) -> None:
@@ -324,10 +360,9 @@ def test_a_full_disk_exits_1_and_leaves_nothing_half_written(
 
 
 def test_a_damaged_checkpoint_and_a_run_of_a_later_schema_exit_2(
-    cli: Cli, home: Path, experiment: str
+    cli: Cli, said: Said, experiment: str
 ) -> None:
-    assert cli("train", experiment, "--set", "training.epochs=1").returncode == 0
-    run = the_run(home)
+    run = trained(experiment, "training.epochs=1")
     weights = next(run.glob("checkpoints/*/weights.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x00\x00")
     damaged = cli("evaluate", "latest")
@@ -337,7 +372,7 @@ def test_a_damaged_checkpoint_and_a_run_of_a_later_schema_exit_2(
     record.write_text(json.dumps(json.loads(record.read_text()) | {"schema_version": 99}))
     newer = cli("evaluate", "latest")
     assert (newer.returncode, "made by a newer histoflow" in newer.stderr) == (2, True)
-    assert "unreadable" in cli("runs").stdout
+    assert "unreadable" in said("runs")
 
 
 def test_debug_shows_the_traceback(cli: Cli) -> None:

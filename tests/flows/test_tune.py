@@ -17,7 +17,7 @@ import httpx
 import optuna
 import pytest
 
-from conftest import Cli
+from conftest import Cli, Typed
 from histoflow_flows.tune import tune_flow
 
 EXPERIMENT = """
@@ -27,6 +27,7 @@ architecture: {name: cnn, widths: [8, 16]}
 training: {epochs: 2, batch_size: 32}
 compute: {device: cpu}
 metrics: [accuracy, roc_auc]
+evaluation: {gallery: 0, embedding: false}
 seed: 7
 """
 SPACE = """
@@ -68,7 +69,12 @@ def cards(server: str, flow_run_id: str) -> list[dict[str, Any]]:
 
 
 def test_a_search_shows_its_trials_as_tasks_and_trains_the_best_on_all_data(
-    cli: Cli, home: Path, tuning: tuple[str, ...], prefect_server: str
+    cli: Cli,
+    typed: Typed,
+    capsys: pytest.CaptureFixture[str],
+    home: Path,
+    tuning: tuple[str, ...],
+    prefect_server: str,
 ) -> None:
     done = cli(
         *tuning, "--trials", "3", "--parallel", "2", "--objective", "val_roc_auc",
@@ -90,13 +96,14 @@ def test_a_search_shows_its_trials_as_tasks_and_trains_the_best_on_all_data(
     assert table[0]["trial"].endswith("★")
 
     assert not list(study.rglob("openings.json")), "the search never opens the test split"
-    (run,) = json.loads(cli("runs", "--json").stdout)
+    assert typed("runs", "--json") == 0
+    (run,) = json.loads(capsys.readouterr().out)
     assert run["state"] == "evaluated"
     assert run["epochs"] == 2, "trained as the experiment says, not as the trials"
     assert len(json.loads((home / "runs" / run["id"] / "openings.json").read_text())) == 1
     assert run["id"] in (study / "tuning.html").read_text()
     assert str(study / "tuning.html") in done.stdout
-    assert cli("check", str(study / "best.yaml")).returncode == 0
+    assert typed("check", str(study / "best.yaml")) == 0
 
 
 def test_a_search_that_was_killed_goes_on_and_repeats_no_trial(
@@ -198,21 +205,27 @@ def trial_states(server: str, flow_run_name: str) -> list[str]:
     ],
 )
 def test_the_users_mistakes_exit_2_with_one_message(
-    cli: Cli, arguments: tuple[str, ...], message: str
+    typed: Typed,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    message: str,
 ) -> None:
-    done = cli("tune", *arguments)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    monkeypatch.setenv("COLUMNS", "200")
+    assert typed("tune", *arguments) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert "Traceback" not in told
 
 
-def test_check_and_recipes_know_tunings(cli: Cli) -> None:
-    assert "pathmnist-tune" in cli("recipes").stdout
-    checked = cli("check", "pathmnist-tune")
-    assert checked.returncode == 0
+def test_check_knows_tunings(
+    typed: Typed, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert typed("check", "pathmnist-tune") == 0
     assert (
         "searches optimizer, optimizer.adam.lr, optimizer.sgd.lr, training.batch_size by grid"
-        in checked.stdout
+        in capsys.readouterr().out
     )
 
 

@@ -196,7 +196,7 @@ def test_many_classes_are_told_in_tables_that_fit_the_page(nine):
     html = render_page(replace(nine, data={}, labels=labels, probabilities=probabilities, metrics=scores))
     _, f1, kappa = rows_of(html, "Each metric over 70 test images")
     assert f1 == ["f1", "0.500", *(f"{index / 100:.3f}" for index in range(9))]
-    assert kappa == ["kappa", "0.250", *[""] * 9], "a metric that knows no classes"
+    assert kappa == ["kappa", "0.250", *["–"] * 9], "a metric that knows no classes"
     heads, *further = rows_of(html, "Further classes")
     assert [head.split()[0] for head in heads[1:]] == ["9", "10", "11", "12", "13"]
     assert further == [["f1", *(f"{index / 100:.3f}" for index in range(9, 14))]]
@@ -325,7 +325,7 @@ def test_what_holds_of_several_metrics_is_noted_once(nine):
 def test_a_metric_without_figures_per_class_and_beyond_one(nine):
     html = render_page(replace(nine, metrics={"loss_in_euros": Score(value=12345.6)}))
     assert headline(html) == {"loss in euros": "12,346"}
-    assert rows_of(html, "Each metric")[1] == ["loss in euros", "12,346", *[""] * 9]
+    assert rows_of(html, "Each metric")[1] == ["loss in euros", "12,346", *["–"] * 9]
 
 
 def test_a_split_of_one_class_has_no_roc_section(two):

@@ -75,8 +75,8 @@ def _trained(home: Path) -> Path:
         packed = stages.preprocess(experiment, stages.fetch(experiment))
         stages.train(experiment, packed, run)
         stages.evaluate(run)
-        page, _ = stages.report(run)
-    return page
+        stages.report(run)
+    return run.folder / "report.html"
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
