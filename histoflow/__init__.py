@@ -34,7 +34,7 @@ from histoflow.hookspecs import API_VERSION, hookimpl
 from histoflow.tunable import tunable
 
 if TYPE_CHECKING:
-    from histoflow.loading import load_model
+    from histoflow.bundles.loading import load_model
 
 __version__ = "0.1.0"
 
@@ -76,7 +76,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """What needs torch is imported when it is asked for: a list of plugins is there in a moment."""
     if name == "load_model":
-        from histoflow.loading import load_model
+        from histoflow.bundles.loading import load_model
 
         return load_model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

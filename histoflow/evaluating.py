@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from histoflow import degradation, drift, explaining_images, files, progress, seeds
+from histoflow import drift, files, progress, seeds
 from histoflow.components import Results, Score
 from histoflow.data.store import Manifest, PackedStore, SplitReader
 from histoflow.engine import checkpoint
@@ -22,8 +22,10 @@ from histoflow.evaluation.fitting import Fitted
 from histoflow.evaluation.intervals import with_intervals
 from histoflow.evaluation.predictions import Predictions
 from histoflow.experiment import Experiment
+from histoflow.explanation import looking
 from histoflow.planning import USUAL_BATCH, plan_for
 from histoflow.registry import Registry
+from histoflow.robustness import degradation
 from histoflow.runs import Run
 from histoflow.workshop import Workshop
 
@@ -49,7 +51,7 @@ def evaluate_run(
         kept = predicted(workshop, model, test)
         speed = len(test) / (time.perf_counter() - begin)
         robustness = degradation.look(workshop, model, test, kept, fitted, run.folder)
-        explained = explaining_images.look(workshop, model, store, test, kept, fitted, run.folder)
+        explained = looking.look(workshop, model, store, test, kept, fitted, run.folder)
     scores, intervals = _scored(workshop, kept)
     data = {
         "split": "test",

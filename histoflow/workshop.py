@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer as TorchOptimizer
 
-from histoflow import progress, shifted, stopping
+from histoflow import progress, stopping
 from histoflow.components import (
     Architecture,
     DataInfo,
@@ -40,6 +40,7 @@ from histoflow.errors import DeviceError
 from histoflow.evaluation.scores import score_all
 from histoflow.experiment import Experiment, Training, higher_is_better
 from histoflow.registry import Registry
+from histoflow.robustness import shifted
 from histoflow.seeds import Stream, derive
 from histoflow.watchdog import Watchdog
 

@@ -33,6 +33,7 @@ LONG = (
     "test_deployments.py",
     "test_evidence.py",
     "test_folds.py",
+    "test_retrain.py",
     "test_postgres.py",
 )
 """Files that take minutes, the longest first: begun last, one of them would be waited for by an idle processor."""

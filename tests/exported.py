@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from histoflow import stages
-from histoflow.bundle import Manifest
-from histoflow.exporting import Source, Wanted, export_run, of_run
+from histoflow.bundles.bundle import Manifest
+from histoflow.bundles.exporting import Source, Wanted, export_run, of_run
 from histoflow.registry import installed
 from histoflow.runs import Run
 from support import small_experiment

@@ -9,8 +9,8 @@ import numpy as np
 import report_example as example
 from histoflow import Results, files
 from histoflow.evaluation.predictions import Predictions
-from histoflow.gate import Gate, Pace, Verdict, compared, weigh
-from histoflow.retraining import FILE, Judged
+from histoflow.retraining.gate import Gate, Pace, Verdict, compared, weigh
+from histoflow.retraining.verdict_record import FILE, Judged
 
 
 def write_gate(results: Results, share: float = 0.07, **gate: float | str) -> Verdict:

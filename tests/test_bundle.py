@@ -16,10 +16,10 @@ import pytest
 from exported import bundle as bundle_of_the_run
 from exported import repacked, rewritten
 from histoflow import files
+from histoflow.bundles.loading import Model, load_model
+from histoflow.bundles.requirements import that_do
 from histoflow.errors import BundleError
-from histoflow.loading import Model, load_model
 from histoflow.registry import Provider, Registry, installed
-from histoflow.requirements import that_do
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from histoflow import DataError, degradation, registry, seeds, stages
+from histoflow import DataError, registry, seeds, stages
 from histoflow.components import Metric
 from histoflow.evaluation import degraded, predictions
 from histoflow.evaluation.comparison import compare
 from histoflow.evaluation.degraded import Degraded, worst_in_words
+from histoflow.robustness import degradation
 from support import small_experiment
 
 SEED = seeds.derive(7, seeds.Stream.SHIFTS)

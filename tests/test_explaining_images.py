@@ -12,17 +12,18 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from histoflow import embedding, galleries, stages
+from histoflow import stages
 from histoflow.components import SPLITS
-from histoflow.embedding import plane_of, subset
 from histoflow.engine import checkpoint
 from histoflow.errors import DataError, ExplanationError
 from histoflow.evaluating import store_of, workshop_of
 from histoflow.evaluation import fitting, predictions
 from histoflow.evaluation.fitting import Fitted
-from histoflow.explaining_images import look
-from histoflow.galleries import LONGEST_SIDE, Gallery, Pick, picked, to_show
-from histoflow.gradcam import class_maps, spatial_layer
+from histoflow.explanation import embedding, galleries
+from histoflow.explanation.embedding import plane_of, subset
+from histoflow.explanation.galleries import LONGEST_SIDE, Gallery, Pick, picked, to_show
+from histoflow.explanation.gradcam import class_maps, spatial_layer
+from histoflow.explanation.looking import look
 from histoflow.registry import Registry, installed
 from histoflow.runs import Run
 from support import small_experiment

@@ -16,15 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from exported import evaluated_run, export_to, source
-from histoflow import bundle, stages
+from histoflow import stages
+from histoflow.bundles import bundle
+from histoflow.bundles.exporting import Wanted, export, export_run
+from histoflow.bundles.loading import load_model
 from histoflow.components import Task
 from histoflow.data.store import PackedStore
 from histoflow.engine import exchange
 from histoflow.errors import BundleError, CheckpointError, UserError
 from histoflow.evaluation import fitting, predictions
 from histoflow.evaluation.fitting import Fitted
-from histoflow.exporting import Wanted, export, export_run
-from histoflow.loading import load_model
 from histoflow.registry import installed
 from histoflow.runs import Run
 

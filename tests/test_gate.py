@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from histoflow.errors import ExperimentError
 from histoflow.evaluation.predictions import Predictions
 from histoflow.experiment import parse
-from histoflow.gate import Check, Gate, Pace, Verdict, compared, incomparable, parse_gate, weigh
 from histoflow.registry import installed
-from histoflow.retraining import metrics_of
+from histoflow.retraining.gate import Check, Gate, Pace, Verdict, compared, incomparable, parse_gate, weigh
+from histoflow.retraining.judging import metrics_of
 
 CLASSES = ("normal", "stroma", "tumour")
 ALIKE = Pace(champion=1.0, challenger=1.0, device="this machine")

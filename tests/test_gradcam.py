@@ -13,8 +13,8 @@ from torchvision.models.vision_transformer import VisionTransformer
 
 from histoflow import Architecture, DataInfo, Params
 from histoflow.errors import ExplanationError, PluginError
-from histoflow.features import feature_layer, features_of
-from histoflow.gradcam import SpatialLayer, class_maps, spatial_layer
+from histoflow.explanation.features import feature_layer, features_of
+from histoflow.explanation.gradcam import SpatialLayer, class_maps, spatial_layer
 from histoflow.registry import installed
 
 

@@ -19,8 +19,8 @@ import histoflow
 from exported import bundle as bundle_of_the_run
 from exported import evaluated_run, rewritten
 from histoflow import stages
+from histoflow.bundles.loading import Model, load_model
 from histoflow.errors import DataError, UserError
-from histoflow.loading import Model, load_model
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def never(*given, **named):
     raise AssertionError("something is unpickled")
 
 torch.load = torch.export.load = pickle.load = pickle.loads = pickle.Unpickler = never
-import histoflow.loading
+import histoflow.bundles.loading
 found = histoflow.load_model(sys.argv[1]).predict(np.zeros((2, 32, 32, 3), np.uint8))
 print(found.probabilities.shape, "prefect" in sys.modules)
 """

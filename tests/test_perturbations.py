@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from histoflow.perturbations import (
+from histoflow.robustness.perturbations import (
     Chance,
     blurred,
     brightened,

@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histoflow import challenge, deciding, gate, models, retraining, stages
+from histoflow import models, stages
 from histoflow.data.store import PackedStore
 from histoflow.engine import checkpoint
 from histoflow.errors import DataError, UserError
 from histoflow.evaluation import predictions
 from histoflow.experiment import Experiment
-from histoflow.gate import Gate
 from histoflow.registry import installed
-from histoflow.retraining import Judged
+from histoflow.retraining import challenge, deciding, gate, judging, verdict_record
+from histoflow.retraining.gate import Gate
+from histoflow.retraining.verdict_record import Judged
 from histoflow.runs import Run
 from histoflow.stages import RawData
 from support import small_experiment
@@ -89,7 +90,7 @@ def trained(asked: Experiment, run_id: str, warm_from: str = "") -> Run:
     packed = stages.preprocess(asked, fetched(asked))
     stages.hold_data(run, packed)
     if warm_from:
-        retraining.warm_start(run, warm_from, packed)
+        judging.warm_start(run, warm_from, packed)
     stages.train(asked, packed, run)
     stages.evaluate(run, again=False)
     return run
@@ -106,7 +107,7 @@ def new(here: Path) -> Iterator[Run]:
     run = trained(of_new(here), "new")
     openings = run.openings()
     yield run
-    for name in (retraining.FILE, challenge.CHAMPION, deciding.FILE):
+    for name in (verdict_record.FILE, challenge.CHAMPION, deciding.FILE):
         (run.folder / name).unlink(missing_ok=True)
     (run.folder / "openings.json").unlink()
     for opening in openings:
@@ -120,7 +121,7 @@ def champion(run: Run, name: str) -> models.Version:
 
 
 def judged(run: Run, name: str, **settings: Any) -> Judged:
-    return retraining.judge(run, name, Gate(**settings), fetched(stages.experiment_of(run)))
+    return judging.judge(run, name, Gate(**settings), fetched(stages.experiment_of(run)))
 
 
 def test_the_first_is_promoted_and_after_it_nothing_is_new(old: Run) -> None:
@@ -131,11 +132,11 @@ def test_the_first_is_promoted_and_after_it_nothing_is_new(old: Run) -> None:
     assert "## Data" in deciding.written(old)
     asked = stages.experiment_of(old)
     raw = fetched(asked)
-    assert "first@1 (champion)" in retraining.nothing_new("first", asked, raw)
+    assert "first@1 (champion)" in judging.nothing_new("first", asked, raw)
     looks = asked.model_copy(update={"name": "other"})
-    assert retraining.nothing_new("first", looks, raw), "the model would be the same"
-    assert not retraining.nothing_new("first", asked.model_copy(update={"seed": 9}), raw)
-    assert not retraining.nothing_new("second", asked, raw)
+    assert judging.nothing_new("first", looks, raw), "the model would be the same"
+    assert not judging.nothing_new("first", asked.model_copy(update={"seed": 9}), raw)
+    assert not judging.nothing_new("second", asked, raw)
     assert judged(trained(asked, "again"), "first").verdict.why == "It is the champion's model, bit for bit."
 
 
@@ -176,7 +177,7 @@ def test_every_figure_of_the_verdict_follows_from_what_was_kept(old: Run, new: R
     found = judged(new, "figures", metric="roc_auc")
     theirs, ours = challenge.kept(new)
     pair = challenge.calibrated(theirs, version.run), challenge.calibrated(ours, new)
-    metrics, main = retraining.metrics_of(stages.experiment_of(new), found.gate, installed())
+    metrics, main = judging.metrics_of(stages.experiment_of(new), found.gate, installed())
     again = gate.compared(*pair, metrics=metrics, main=main)
     auc = found.figures["roc_auc"]
     difference = again.metrics["roc_auc"]
@@ -222,7 +223,7 @@ def test_a_champion_of_other_classes_cannot_be_asked_and_a_person_decides(old: R
     assert found.verdict.decision == "hold"
     assert "its classes are normal, tumour, and theirs are normal, stroma, tumour" in found.verdict.why
     with pytest.raises(UserError, match="as they were for it: classes"):
-        retraining.warm_start(stages.start(three, "warm-3"), "classes", stages.pack(three, fetched(three)))
+        judging.warm_start(stages.start(three, "warm-3"), "classes", stages.pack(three, fetched(three)))
 
 
 def test_without_the_champions_data_another_split_is_refused(old: Run, new: Run) -> None:
@@ -250,7 +251,7 @@ def test_a_warm_start_begins_with_the_champions_weights_and_the_run_says_so(old:
     theirs, ours = (load_file(one.folder / "weights.safetensors") for one in saved if one)
     name = next(name for name in theirs if name.endswith("weight"))
     np.testing.assert_allclose(ours[name], theirs[name], atol=1e-6)
-    retraining.warm_start(run, "warm", stages.pack(still, fetched(still)))
+    judging.warm_start(run, "warm", stages.pack(still, fetched(still)))
     version, _ = deciding.carry_out(run, judged(run, "warm"), by="a test")
     assert version.record.warm_from == "warm@1"
 
@@ -276,8 +277,8 @@ def test_images_that_only_one_of_them_predicted_are_counted() -> None:
 
 def test_what_would_fail_after_training_is_refused_before_it(here: Path) -> None:
     with pytest.raises(UserError, match=r"training\.folds must be null for a retraining"):
-        retraining.refuse_early("colon", experiment(here, training={"folds": 5}), Gate())
+        judging.refuse_early("colon", experiment(here, training={"folds": 5}), Gate())
     with pytest.raises(
         UserError, match=r"The gate's metric must be one for .* data: accuracy.* Got exact_match"
     ):
-        retraining.refuse_early("colon", of_old(here), Gate(metric="exact_match"))
+        judging.refuse_early("colon", of_old(here), Gate(metric="exact_match"))

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from histoflow import shifted, stages
+from histoflow import stages
 from histoflow.errors import DivergedError, ExperimentError
+from histoflow.robustness import shifted
 from support import small_experiment
 
 CLEAN = {"val_loss": 0.5, "val_accuracy": 0.8}

@@ -13,7 +13,7 @@ from histoflow_flows import display
 from histoflow_flows.interrupts import interruptible
 
 if TYPE_CHECKING:
-    from histoflow.bundle import Manifest
+    from histoflow.bundles.bundle import Manifest
 
 
 def register(app: typer.Typer) -> None:
@@ -48,7 +48,7 @@ def export(
         display.showing() as listener,
         progress.listening(listener),
     ):
-        from histoflow.exporting import Wanted, export_run
+        from histoflow.bundles.exporting import Wanted, export_run
         from histoflow.stages import experiment_of
 
         wanted = Wanted(out=path, onnx=not no_onnx, torch_export=not no_torch_export, overwrite=overwrite)

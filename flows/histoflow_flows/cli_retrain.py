@@ -17,7 +17,7 @@ from histoflow_flows import display
 from histoflow_flows.interrupts import interruptible
 
 if TYPE_CHECKING:
-    from histoflow.gate import Gate
+    from histoflow.retraining.gate import Gate
 
 Environment = Callable[[], AbstractContextManager[None]]
 """Prefect's settings and progress bars, for what runs inside."""
@@ -72,7 +72,7 @@ def register(app: typer.Typer, environment: Environment) -> None:
 def _gate(told: Sequence[str]) -> Gate:
     """The usual gate with these settings changed."""
     from histoflow._overrides import apply_override
-    from histoflow.gate import parse_gate
+    from histoflow.retraining.gate import parse_gate
 
     data: dict[str, Any] = {}
     for override in told:
@@ -96,10 +96,10 @@ def _begun(source: str | None, resume: str | None, overrides: Sequence[str]) -> 
 
 
 def _show(run: Run, told: str) -> None:
-    from histoflow.deciding import FILE
-    from histoflow.retraining import judged
+    from histoflow.retraining import verdict_record
+    from histoflow.retraining.deciding import FILE
 
-    found = judged(run)
+    found = verdict_record.read(run.folder)
     if found is not None and found.verdict.checks:
         rows = [(check.name, check.outcome, check.words) for check in found.verdict.checks]
         display.out.print(display.table("The gate", ("check", "outcome", "in words"), rows))

@@ -12,11 +12,12 @@ from prefect.input import RunInput
 from prefect.states import Completed
 from pydantic import Field
 
-from histoflow import deciding, home, models, progress, retraining, runs, stages
+from histoflow import home, models, progress, runs, stages
 from histoflow.experiment import Experiment
-from histoflow.gate import Gate
 from histoflow.models import Version
-from histoflow.retraining import Judged
+from histoflow.retraining import deciding, judging, verdict_record
+from histoflow.retraining.gate import Gate
+from histoflow.retraining.verdict_record import Judged
 from histoflow.runs import Run
 from histoflow_flows import evidence, flow_run, holds, tasks
 from histoflow_flows.forms import DEMO, ExperimentForm
@@ -55,12 +56,12 @@ def retrain_flow(
     """
     flow_run.claim()
     name = name or experiment.name
-    retraining.refuse_early(name, experiment, gate)
+    judging.refuse_early(name, experiment, gate)
     run = Run(home.runs() / (run_id or flow_run.run_id(experiment.name) or runs.new_id(experiment.name)))
-    judged = retraining.judged(run)
+    judged = verdict_record.read(run.folder)
     if judged is None:
         raw = _with_changes(tasks.fetch(experiment))
-        if not (force or run.folder.exists()) and (told := retraining.nothing_new(name, experiment, raw)):
+        if not (force or run.folder.exists()) and (told := judging.nothing_new(name, experiment, raw)):
             progress.say(told)
             return Completed(name="NothingNew", message=told)
         judged = _challenge(tasks.start(experiment, run.id), experiment, raw, name, gate, warm_start)

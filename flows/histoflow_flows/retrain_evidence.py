@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from histoflow import deciding
+from histoflow.retraining import deciding
 from histoflow.runs import Run
 from histoflow_flows.evidence.cards import Card
 from histoflow_flows.evidence.context import owner, run_log

@@ -12,13 +12,14 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
-from histoflow import crossvalidation, deciding, retraining, stages
+from histoflow import crossvalidation, stages
 from histoflow.crossvalidation import CrossValidation
 from histoflow.errors import HistoflowError
 from histoflow.experiment import Experiment
-from histoflow.gate import Gate
 from histoflow.models import Version
-from histoflow.retraining import Judged
+from histoflow.retraining import deciding, judging
+from histoflow.retraining.gate import Gate
+from histoflow.retraining.verdict_record import Judged
 from histoflow.runs import Run
 from histoflow_flows import events, evidence
 
@@ -107,13 +108,13 @@ def conclude_folds(begun: CrossValidation) -> Path:
 
 @task(task_run_name="begin with the champion of {name}", cache_policy=NO_CACHE)
 def warm_start(run: Run, name: str, packed: stages.Packed) -> None:
-    retraining.warm_start(run, name, packed)
+    judging.warm_start(run, name, packed)
 
 
 @task(task_run_name="judge {run.id}", cache_policy=NO_CACHE)
 def judge(run: Run, name: str, gate: Gate, raw: stages.RawData) -> Judged:
     with evidence.of_work():
-        return retraining.judge(run, name, gate, raw)
+        return judging.judge(run, name, gate, raw)
 
 
 @task(task_run_name="carry out: {judged.verdict.decision}", cache_policy=NO_CACHE)

@@ -4,37 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
-from histoflow import folders
 from histoflow.evaluation.intervals import LEVEL
-from histoflow.gate import Check, Gate, Verdict
 from histoflow.report import wording
+from histoflow.retraining.gate import Check, Verdict
+from histoflow.retraining.verdict_record import Judged
 
-_FILE, _SCHEMA = "gate.json", 1  # written by histoflow.retraining
 _SPEED = "speed"
 """The check that has milliseconds for figures, and no interval."""
 _DECISIONS = {"promote": "promote", "hold": "hold for a person", "reject": "reject"}
-
-
-class Judged(BaseModel):
-    """What the report needs to know of gate.json."""
-
-    name: str
-    champion: int | None
-    gate: Gate
-    verdict: Verdict
-    images: int | None = None
-    groups: int | None = None
-    metric: str | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def reference(self) -> str:
-        return f"{self.name}@{self.champion}"
 
 
 @dataclass(frozen=True)
@@ -47,12 +26,6 @@ class Row:
     interval: str
 
 
-def judged_in(folder: Path) -> Judged | None:
-    """None for a run that no gate was asked about."""
-    path = folder / _FILE
-    return folders.read_record(path, Judged, _SCHEMA) if path.is_file() else None
-
-
 def verdict_content(judged: Judged | None) -> dict[str, Any] | None:
     """The decision and its main reason, for the first screen."""
     if judged is None:
@@ -60,7 +33,7 @@ def verdict_content(judged: Judged | None) -> dict[str, Any] | None:
     verdict = judged.verdict
     reasons = _reasons(verdict)
     return {
-        "against": "" if judged.champion is None else judged.reference,
+        "against": "" if judged.champion is None else f"{judged.name}@{judged.champion}",
         "decision": _DECISIONS[verdict.decision],
         "kind": verdict.decision,
         "why": reasons[0] if reasons else verdict.why,
@@ -95,10 +68,10 @@ def _reasons(verdict: Verdict) -> Sequence[str]:
 
 def _compared(judged: Judged) -> str:
     if judged.images is None:
-        return f"This run and the champion {judged.reference} could not be compared."
+        return f"This run and the champion {f'{judged.name}@{judged.champion}'} could not be compared."
     images = wording.count(judged.images, "test image", "test images")
     of = f" of {wording.count(judged.groups, 'group', 'groups')}" if judged.groups else ""
-    return f"This run and the champion {judged.reference} predicted the same {images}{of}."
+    return f"This run and the champion {f'{judged.name}@{judged.champion}'} predicted the same {images}{of}."
 
 
 def _asked(judged: Judged) -> str:

@@ -13,17 +13,18 @@ from histoflow.evaluation.curves import class_counts, confusion_matrix
 from histoflow.report import pictures, tables, wording
 from histoflow.report.audit import audit_content
 from histoflow.report.by_group import by_group_content
-from histoflow.report.champion import champion_content, judged_in, verdict_content
+from histoflow.report.champion import champion_content, verdict_content
 from histoflow.report.gallery import gallery_content
 from histoflow.report.headline import headline_content
 from histoflow.report.robustness import robustness_content
 from histoflow.report.trust import trust_content
+from histoflow.retraining import verdict_record
 
 
 def content(results: Results) -> dict[str, Any]:
     names = tables.class_names(results)
     best = results.run.get("best") or {}
-    judged = judged_in(results.folder)
+    found = verdict_record.read(results.folder)
     shown = {
         "title": title_of(results.run),
         "asked": asked_for(results.run.get("experiment", {})),
@@ -32,8 +33,8 @@ def content(results: Results) -> dict[str, Any]:
         "images": len(results.labels),
         "doubt": _doubt(results),
         "headline": headline_content(results),
-        "verdict": verdict_content(judged),
-        "champion": champion_content(judged),
+        "verdict": verdict_content(found),
+        "champion": champion_content(found),
         "figures": tables.figures_table(results),
         "audit": audit_content(results.data),
         "openings": _openings(results.run),

@@ -38,7 +38,7 @@ def metric_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None =
 
 
 def drawn_metrics(history: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The first metrics of the experiment: more lines could not be told apart, and losses press others flat."""
+    """The first of the experiment: more lines could not be told apart, and losses would press others flat."""
     keys = dict.fromkeys(key for entry in history for key in entry if key.startswith("val_"))
     metrics = [key for key in keys if not key.startswith("val_shifted_") and not key.endswith("loss")]
     return metrics[:_MOST_CURVES]

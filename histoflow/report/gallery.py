@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from histoflow import galleries
 from histoflow.components import Results
-from histoflow.galleries import Gallery
+from histoflow.explanation import galleries
+from histoflow.explanation.galleries import Gallery
 from histoflow.report import gallery_pictures, map_pictures, tables, wording
 from histoflow.report.gallery_pictures import Thumb
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from histoflow import embedding
 from histoflow.components import SPLITS, Results
-from histoflow.embedding import Embedding
+from histoflow.explanation import embedding
+from histoflow.explanation.embedding import Embedding
 from histoflow.report import map_figures, tables, wording
 from histoflow.report.pictures import Picture, picture
 

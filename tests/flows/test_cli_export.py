@@ -10,7 +10,7 @@ import pytest
 from conftest import Typed
 from exported import evaluated_run
 from histoflow import models
-from histoflow.bundle import open_bundle
+from histoflow.bundles.bundle import open_bundle
 from histoflow.runs import Run
 
 LIGHT = ("--no-onnx", "--no-torch-export")

@@ -10,9 +10,10 @@ import report_example as example
 from gated import keep, write_gate
 from histoflow import Score
 from histoflow.errors import RunError
-from histoflow.gate import Gate, first_of_its_line, incomparable
 from histoflow.report import render_page
-from histoflow.report.champion import champion_content, judged_in, verdict_content
+from histoflow.report.champion import champion_content, verdict_content
+from histoflow.retraining import verdict_record
+from histoflow.retraining.gate import Gate, first_of_its_line, incomparable
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_the_first_screen_tells_the_decision_and_its_main_reason(nine):
 
 def test_every_check_stands_with_its_figures(nine):
     verdict = write_gate(nine)
-    told = champion_content(judged_in(nine.folder))
+    told = champion_content(verdict_record.read(nine.folder))
     assert [(row.name, row.outcome) for row in told["rows"]] == [
         (check.name, check.outcome) for check in verdict.checks
     ]
@@ -64,14 +65,14 @@ def test_every_check_stands_with_its_figures(nine):
 
 def test_one_that_passes_is_told_by_its_main_figure(nine):
     verdict = write_gate(nine, share=0.6, margin=0.5, class_margin=0.5, calibration_margin=0.9)
-    told = verdict_content(judged_in(nine.folder))
+    told = verdict_content(verdict_record.read(nine.folder))
     assert (verdict.decision, told["decision"], told["further"]) == ("promote", "promote", 0)
     assert told["why"] == verdict.checks[0].words
 
 
 def test_what_was_required_is_told(nine):
     write_gate(nine, require="better", slower=3)
-    asked = champion_content(judged_in(nine.folder))["asked"]
+    asked = champion_content(verdict_record.read(nine.folder))["asked"]
     assert "where accuracy is shown to be better," in asked
     assert asked.endswith("takes at most 3 times as long.")
 

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 import report_example as example
-from histoflow import embedding, galleries
 from histoflow.components import SPLITS
-from histoflow.embedding import Embedding
-from histoflow.galleries import Gallery
+from histoflow.explanation import embedding, galleries
+from histoflow.explanation.embedding import Embedding
+from histoflow.explanation.galleries import Gallery
 from histoflow.report import render_page
 from histoflow.report.gallery import gallery_content
 from histoflow.report.page import rendered

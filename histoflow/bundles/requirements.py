@@ -9,7 +9,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from histoflow import __version__
-from histoflow.bundle import Manifest, Part
+from histoflow.bundles.bundle import Manifest, Part
 from histoflow.components import Architecture, Component, Loss, Transform
 from histoflow.errors import BundleError
 from histoflow.registry import Registered, Registry

@@ -13,17 +13,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from histoflow import embedding, galleries, progress
+from histoflow import progress
 from histoflow.components import SPLITS, Architecture, SplitName
 from histoflow.data.pixels import Pixels
 from histoflow.data.store import PackedStore, SplitReader
-from histoflow.embedding import Embedding
 from histoflow.errors import ExplanationError
 from histoflow.evaluation.fitting import Fitted
 from histoflow.evaluation.predictions import Predictions
-from histoflow.features import FeatureLayer, feature_layer, features_of
-from histoflow.galleries import Gallery, Pick
-from histoflow.gradcam import SpatialLayer, class_maps, spatial_layer
+from histoflow.explanation import embedding, galleries
+from histoflow.explanation.embedding import Embedding
+from histoflow.explanation.features import FeatureLayer, feature_layer, features_of
+from histoflow.explanation.galleries import Gallery, Pick
+from histoflow.explanation.gradcam import SpatialLayer, class_maps, spatial_layer
 from histoflow.workshop import Workshop
 
 _BATCH = 32

@@ -21,7 +21,7 @@ from histoflow.evaluation import degraded
 from histoflow.evaluation.degraded import Degraded
 from histoflow.evaluation.fitting import Fitted
 from histoflow.evaluation.predictions import Predictions
-from histoflow.perturbations import Chance, Condition, conditions
+from histoflow.robustness.perturbations import Chance, Condition, conditions
 from histoflow.workshop import Workshop
 
 

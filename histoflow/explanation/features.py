@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from histoflow.engine.predict import outputs_of
-from histoflow.gradcam import SpatialLayer, spatial_layer
+from histoflow.explanation.gradcam import SpatialLayer, spatial_layer
 
 
 @dataclass(frozen=True)

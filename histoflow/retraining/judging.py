@@ -12,13 +12,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
-
-from histoflow import files, folders, gate, models, progress, stages
+from histoflow import files, folders, models, progress, stages
 from histoflow import registry as plugins
 from histoflow.components import Dataset, Metric
 from histoflow.errors import RunError, UserError
-from histoflow.gate import Gate, Verdict
+from histoflow.retraining import gate, verdict_record
+from histoflow.retraining.gate import Gate
+from histoflow.retraining.verdict_record import Judged
 from histoflow.runs import now
 
 if TYPE_CHECKING:
@@ -30,39 +30,8 @@ if TYPE_CHECKING:
     from histoflow.runs import Run
     from histoflow.stages import RawData
 
-SCHEMA = 1
-FILE = "gate.json"
 _ASIDE = ("name", "dataset", "split", "preprocess", "audit", "evaluation", "reports")
 """Parts of an experiment that the data's fingerprint speaks of, or that make no other model."""
-
-
-class Judged(BaseModel):
-    """The content of gate.json."""
-
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
-
-    schema_version: int = SCHEMA
-    name: str
-    """The model whose champion was challenged."""
-    run: str
-    """The challenger."""
-    time: str
-    gate: Gate
-    champion: int | None
-    """The version that was champion; None where there was none."""
-    champion_model: str | None
-    """The hash of its weights."""
-    data_changes: str
-    """What has changed in the data set since it was last fetched, in words."""
-    verdict: Verdict
-    images: int | None = None
-    """Test images that both predicted; None where they were not compared."""
-    groups: int | None = None
-    metric: str | None = None
-    """The one that decides."""
-    figures: dict[str, Any] = {}
-    """Of the metrics and of calibration: a (the champion), b, difference, low, high."""
-    notes: tuple[str, ...] = ()
 
 
 # ── Before training ─────────────────────────────────────────────────────────────────────────────
@@ -141,12 +110,6 @@ def _refuse_other_kind(champion: Version, experiment: dict[str, Any], classes: t
 # ── Judging ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def judged(run: Run) -> Judged | None:
-    """What the gate said of this run; None where it has not been asked."""
-    path = run.folder / FILE
-    return folders.read_record(path, Judged, SCHEMA) if path.is_file() else None
-
-
 def judge(
     run: Run,
     name: str,
@@ -158,10 +121,10 @@ def judge(
     """The gate's verdict on an evaluated run; one that was given already stands."""
     registry = registry or plugins.installed()
     with run.lock():
-        found = judged(run)
+        found = verdict_record.read(run.folder)
         if found is None:
             found = _judge(run, name, settings, raw, registry, device)
-            files.write_json(run.folder / FILE, found.model_dump(mode="json"))
+            found.write(run.folder)
     progress.say(f"The gate: {found.verdict.decision}. {found.verdict.why}")
     return found
 
@@ -183,7 +146,7 @@ def _judge(
     )
     if champion is None or same:
         return bare
-    from histoflow.challenge import calibrated, meet
+    from histoflow.retraining.challenge import calibrated, meet
 
     experiment = stages.experiment_of(run, registry)
     metrics, main = metrics_of(experiment, settings, registry)

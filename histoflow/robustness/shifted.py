@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor
 
 from histoflow.errors import DivergedError
-from histoflow.perturbations import STAIN, stained
+from histoflow.robustness.perturbations import STAIN, stained
 
 Figures = Mapping[str, float | None]
 Change = Callable[[Tensor], Tensor]

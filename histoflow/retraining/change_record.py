@@ -9,7 +9,7 @@ from histoflow.data.store import Manifest, read_manifest
 
 if TYPE_CHECKING:
     from histoflow.models import Version
-    from histoflow.retraining import Judged
+    from histoflow.retraining.verdict_record import Judged
 
 _NONE = "–"
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from histoflow import change_record, files, models
+from histoflow import files, models
 from histoflow.errors import RunError
+from histoflow.retraining import change_record
 
 if TYPE_CHECKING:
     from histoflow.models import Change, Version
-    from histoflow.retraining import Judged
+    from histoflow.retraining.verdict_record import Judged
     from histoflow.runs import Run
 
 FILE = "CHANGE.md"

@@ -18,10 +18,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load as tensors_in
 from torch import Tensor, nn
 
-from histoflow import bundle, requirements
 from histoflow import registry as plugins
 from histoflow.answering import answers_of, bare
-from histoflow.bundle import Bundle, Manifest, Part
+from histoflow.bundles import bundle, requirements
+from histoflow.bundles.bundle import Bundle, Manifest, Part
+from histoflow.bundles.given import Reading, usable
 from histoflow.components import Architecture, Component, Loss, Params, Task, Transform
 from histoflow.data import incoming
 from histoflow.engine import checkpoint
@@ -32,7 +33,6 @@ from histoflow.engine.plan import Plan, Workload, decide
 from histoflow.errors import BundleError, DataError, UserError
 from histoflow.evaluation.fitting import Fitted
 from histoflow.experiment import Compute
-from histoflow.given import Reading, usable
 from histoflow.predictor import Predictor, Terms, refuse_turning
 from histoflow.registry import Registry
 from histoflow.seeds import Stream, derive

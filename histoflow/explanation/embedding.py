@@ -11,7 +11,7 @@ import numpy as np
 from histoflow import files
 from histoflow.components import SPLITS, SplitName
 from histoflow.errors import ExplanationError
-from histoflow.galleries import arrays_of
+from histoflow.explanation.galleries import arrays_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -24,8 +24,8 @@ from histoflow.errors import CheckpointError, DataError
 from histoflow.evaluating import predicted, store_of, workshop_of
 from histoflow.evaluation import fitting, predictions
 from histoflow.evaluation.predictions import Predictions
-from histoflow.gate import Pace
-from histoflow.known_images import known_to
+from histoflow.retraining.gate import Pace
+from histoflow.retraining.known_images import known_to
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

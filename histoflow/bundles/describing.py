@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from histoflow import __version__, bundle, files, requirements
-from histoflow.bundle import Figure, Form, Manifest, Part
+from histoflow import __version__, files
+from histoflow.bundles import bundle, requirements
+from histoflow.bundles.bundle import Figure, Form, Manifest, Part
 from histoflow.components import Architecture, Component, Loss, Transform
 from histoflow.engine import exchange
 from histoflow.evaluation.fitting import Fitted

@@ -16,17 +16,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from histoflow import bundle, describing, files, progress
-from histoflow.bundle import Form, Manifest
+from histoflow import files, progress
+from histoflow.bundles import bundle, describing
+from histoflow.bundles.bundle import Form, Manifest
+from histoflow.bundles.describing import Source
+from histoflow.bundles.loading import load_model
 from histoflow.data.store import Manifest as Data
 from histoflow.data.store import SplitReader
-from histoflow.describing import Source
 from histoflow.engine import checkpoint, exchange
 from histoflow.errors import BundleError, CheckpointError, DataError, UserError
 from histoflow.evaluating import figures_of_best, store_of, workshop_with
 from histoflow.evaluation import fitting
 from histoflow.experiment import Experiment
-from histoflow.loading import load_model
 from histoflow.predicting import manifest_of
 from histoflow.registry import Registry
 from histoflow.runs import Run
