@@ -29,7 +29,13 @@ def samples(read: Any = one_is_damaged) -> Samples:
     return Samples(classes=("no", "yes"), rows=rows, read=read)
 
 
-def packed(home: Path, read: Any = one_is_damaged, processes: int | None = 1, **split: Any) -> Path:
+def packed(
+    home: Path,
+    read: Any = one_is_damaged,
+    processes: int | None = 1,
+    made: Samples | None = None,
+    **split: Any,
+) -> Path:
     """The store's folder; decoded in chunks of a few images."""
     from histoflow.data.packing import Recipe, pack  # which its processes need not
 
@@ -39,6 +45,6 @@ def packed(home: Path, read: Any = one_is_damaged, processes: int | None = 1, **
     usual = chunks.CHUNK_IMAGES
     chunks.CHUNK_IMAGES = PER_CHUNK
     try:
-        return pack(recipe, Facts(), lambda: samples(read), (), home, processes=processes)
+        return pack(recipe, Facts(), lambda: made or samples(read), (), home, processes=processes)
     finally:
         chunks.CHUNK_IMAGES = usual

@@ -17,7 +17,7 @@ from histoflow.data.audit.checks import audit
 from histoflow.data.audit.examined import Examined
 from histoflow.data.chunks import DecodedSet
 from histoflow.data.contradictions import task_of_samples
-from histoflow.data.laying import SplitWriter, labels_of
+from histoflow.data.laying import SplitWriter, labels_of, worth_linking
 from histoflow.data.moments import from_sums
 from histoflow.data.notes import notes
 from histoflow.data.recipe import Recipe
@@ -120,7 +120,7 @@ class Assembly:
 
     def _write(self, folder: Path, kept: Places, copies: Places) -> dict[SplitName, SplitFacts]:
         members = {name: kept[self._splits[kept] == number] for number, name in enumerate(SPLITS)}
-        writers = {name: SplitWriter(folder / name, self._shape, len(members[name])) for name in SPLITS}
+        writers = {name: self._writer(folder / name, name, len(members[name])) for name in SPLITS}
         is_kept = np.isin(np.arange(len(self._rows)), kept)
         with progress.track("Laying down", total=len(kept)) as advance:
             for name, writer in writers.items():
@@ -129,6 +129,10 @@ class Assembly:
                     writer.take_over(part, taken)
                     advance(len(taken))
         return {name: self._finish(writers[name], members[name], copies) for name in SPLITS}
+
+    def _writer(self, folder: Path, name: SplitName, images: int) -> SplitWriter:
+        links = worth_linking(self.decoded.parts[name], int(np.prod(self._shape)))
+        return SplitWriter(folder, self._shape, images, links=links)
 
     def _finish(self, writer: SplitWriter, members: Places, copies: Places) -> SplitFacts:
         return writer.finish(

@@ -28,14 +28,18 @@ from histoflow.components import SPLITS, SplitName
 from histoflow.data.decoding import Chunk
 from histoflow.data.hashes import same_hashes
 
-CHUNK_BYTES = 16 * 2**20
+CHUNK_BYTES, MOST_BYTES = 16 * 2**20, 256 * 2**20
 CHUNK_IMAGES = 2048
-_COLUMNS, _REASON, _WHY = "columns", "unreadable/row", "unreadable/reason"
+_MOST_CHUNKS = 128
+"""Of a large set, whose chunks grow with it: each becomes a file, and a split's files are opened together."""
+_COLUMNS, _REASON, _WHY, _ROWS = "columns", "unreadable/row", "unreadable/reason", "rows"
 
 
-def images_per_chunk(image_bytes: int) -> int:
+def images_per_chunk(image_bytes: int, rows: int) -> int:
     """The same for the same data, so that a packing that goes on finds its chunks."""
-    return min(CHUNK_IMAGES, max(1, CHUNK_BYTES // image_bytes))
+    share = -(-rows // _MOST_CHUNKS)
+    images = min(max(CHUNK_IMAGES, share), max(CHUNK_BYTES // image_bytes, share))
+    return max(1, min(images, MOST_BYTES // image_bytes))
 
 
 def save_array(path: Path, array: NDArray[Any]) -> None:
@@ -60,6 +64,7 @@ def write_chunk(folder: Path, start: int, stop: int, chunk: Chunk) -> None:
         _COLUMNS: _records(chunk.columns),
         _REASON: np.array(list(chunk.unreadable), np.int64),
         _WHY: np.array(list(chunk.unreadable.values()), np.str_),
+        _ROWS: np.array(chunk.rows),
     }
     stored = Stored(folder, start, stop)
     with files.storage_errors(folder):
@@ -122,14 +127,16 @@ class Stored:
         with self.table_file.open("rb") as file, np.load(file, allow_pickle=False) as table:
             records = table[_COLUMNS]
             columns = {name: records[name] for name in records.dtype.names}
-            return columns | {name: table[name] for name in (_REASON, _WHY)}
+            return columns | {name: table[name] for name in (_REASON, _WHY, _ROWS)}
 
-    def is_whole(self) -> bool:
-        """Whether it was decoded, and its files are what was written."""
+    def is_whole(self, rows: str) -> bool:
+        """Whether it was decoded of the rows of this digest, and its files are what was written."""
         if not self.table_file.is_file():
             return False
         try:
             table = self.table()
+            if str(table[_ROWS]) != rows:
+                return False
             if len(table["row"]) + len(table[_REASON]) != self.stop - self.start:
                 return False
             found = {number: table["hash"][table["split"] == number] for number in range(len(SPLITS))}
@@ -168,6 +175,7 @@ class DecodedSet:
         self._length = 0
         for chunk in chunks:
             table = chunk.table()
+            del table[_ROWS]
             self.unreadable += zip(table.pop(_REASON).tolist(), table.pop(_WHY).tolist(), strict=True)
             self._add_parts(chunk, table["split"])
             for name, values in table.items() if len(table["row"]) else ():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from histoflow.data.hashes import hashes_of
 from histoflow.errors import DataError, UnreadableImage
 
 Image = NDArray[np.uint8]
+_known = attrgetter("source", "label", "split", "group", "weight")
 
 
 class UnpackableError(DataError):
@@ -101,6 +103,11 @@ class Job:
     example: str
     """The source of an image that is."""
 
+    @property
+    def digest(self) -> str:
+        """Of all that is known of its rows: decoded images of others are none of theirs."""
+        return hashlib.sha256(repr([_known(row) for row in self.rows]).encode()).hexdigest()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
@@ -113,6 +120,8 @@ class Chunk:
     perhaps ``key``, and what was measured of it (``feature/…``) and of its file (``file/…``)."""
     unreadable: Mapping[int, str]
     """The reason for each other row."""
+    rows: str
+    """The digest of the rows."""
 
 
 @dataclass
@@ -159,7 +168,7 @@ def decode(
         **_columns_of_pixels(pixels),
         **_columns_of_files(collected.rows, job),
     }
-    return Chunk(pixels=pixels, columns=columns, unreadable=collected.unreadable)
+    return Chunk(pixels=pixels, columns=columns, unreadable=collected.unreadable, rows=job.digest)
 
 
 def _splits(decoder: Decoder, collected: _Collected) -> NDArray[np.int8]:

@@ -12,10 +12,21 @@ from numpy.typing import NDArray
 
 from histoflow import files
 from histoflow.components import Row, Samples
+from histoflow.data import chunks
 from histoflow.data.chunks import Part, array_header, save_array
 from histoflow.data.store import SplitFacts, shard_name
 
 SHARD_BYTES = 64 * 2**20
+
+
+def worth_linking(parts: Sequence[Part], image_bytes: int) -> bool:
+    """Whether these parts' files are to become shards: not if one shard holds all, nor if they are small.
+
+    A split is read by opening all its files.
+    """
+    images = [len(part.places) for part in parts]
+    most = chunks.images_per_chunk(image_bytes, sum(images))
+    return sum(images) * image_bytes > SHARD_BYTES and 3 * sum(images) >= len(images) * most
 
 
 class _Shard:
@@ -43,6 +54,8 @@ class SplitWriter:
     shape: tuple[int, ...]
     total: int
     """How many will come."""
+    links: bool = False
+    """Whether files of parts that are taken over become shards as they are."""
     shards: list[int] = field(default_factory=list)
     digests: dict[str, str] = field(default_factory=dict)
     _left: int = field(init=False)
@@ -64,11 +77,8 @@ class SplitWriter:
                 self._end(shard)
 
     def take_over(self, part: Part, kept: NDArray[np.int64]) -> None:
-        """Those of a part's images that are at these of its places.
-
-        Where the split is more than one shard, the part's file becomes one, unless something is left out.
-        """
-        if self._is_one_shard:
+        """Those of a part's images that are at these of its places."""
+        if not self.links:
             self.add(part.pixels, kept)
         elif len(kept) == len(part.places):
             self._link(part)
@@ -76,10 +86,6 @@ class SplitWriter:
             shard = self._begin(len(kept))
             shard.add(part.pixels[kept])
             self._end(shard)
-
-    @property
-    def _is_one_shard(self) -> bool:
-        return self.total * int(np.prod(self.shape)) <= SHARD_BYTES
 
     def _link(self, part: Part) -> None:
         files.link(part.file, self.folder / shard_name(len(self.shards)))

@@ -12,12 +12,11 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from histoflow import files, progress
-from histoflow.components import SPLITS, Row, Samples
+from histoflow.components import Row, Samples
 from histoflow.cores import cores
 from histoflow.data import chunks, workers
 from histoflow.data.chunks import DecodedSet, Stored
 from histoflow.data.decoding import Decoder, Job, Outcome, UnpackableError, decode
-from histoflow.data.laying import SHARD_BYTES
 from histoflow.errors import DataError, StorageError
 
 _TRIAL = 0.2
@@ -76,7 +75,7 @@ def _try_out(decoder: Decoder, rows: Sequence[Row]) -> _Trial:
         if first is None and outcome.image is not None:
             first = outcome.image.shape, row.source
         seconds = time.perf_counter() - begin
-        if first and (seconds > _TRIAL or index + 1 >= chunks.images_per_chunk(_bytes(first[0]))):
+        if first and (seconds > _TRIAL or index + 1 >= chunks.images_per_chunk(_bytes(first[0]), len(rows))):
             break
     if first is None:
         reasons = "; ".join(dict.fromkeys(outcome.reason for outcome in list(outcomes.values())[:3]))
@@ -89,7 +88,8 @@ def _bytes(shape: Sequence[int]) -> int:
 
 
 def _jobs(samples: Samples, trial: _Trial) -> list[Job]:
-    step, total = chunks.images_per_chunk(trial.image_bytes), len(samples.rows)
+    total = len(samples.rows)
+    step = chunks.images_per_chunk(trial.image_bytes, total)
     borders = [(start, min(start + step, total)) for start in range(0, total, step)]
     return [
         Job(
@@ -128,7 +128,7 @@ def _not_there_yet(folder: Path, jobs: Sequence[Job]) -> list[Job]:
     missing = []
     with progress.track("Checking what is decoded", total=_rows(jobs)) as advance:
         for job in jobs:
-            if not Stored(folder, job.start, job.stop).is_whole():
+            if not Stored(folder, job.start, job.stop).is_whole(job.digest):
                 missing.append(job)
             advance(job.stop - job.start)
     return missing
@@ -139,9 +139,8 @@ def _rows(jobs: Iterable[Job]) -> int:
 
 
 def _refuse_full_disk(folder: Path, image_bytes: int, images: int) -> None:
-    """Large splits are made of the files that images are decoded to, small ones are written once more."""
-    whole = images * image_bytes
-    needed = whole + min(whole, len(SPLITS) * SHARD_BYTES) - files.folder_size(folder)
+    """Once decoded and, where a split's files do not become the store's, once laid down."""
+    needed = 2 * images * image_bytes - files.folder_size(folder)
     free = files.free_bytes(folder)
     if free < needed:
         raise StorageError(

@@ -11,6 +11,7 @@ Each split has files of its own, so training never opens one that holds a test i
 
 from __future__ import annotations
 
+import errno
 import mmap
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -22,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from histoflow import progress
+from histoflow import open_files, progress
 from histoflow.components import DataInfo, SplitName, Task
 from histoflow.data.audit.finding import Finding
 from histoflow.data.hashes import same_hashes
-from histoflow.errors import DataError
+from histoflow.errors import DataError, StorageError
 from histoflow.files import digest_of_file, read_json, refuse_newer
 
 SCHEMA = 3
@@ -150,10 +151,17 @@ class SplitReader:
 
     @cached_property
     def _maps(self) -> list[np.memmap[Any, np.dtype[np.uint8]]]:
-        return [
-            np.load(self._folder / shard_name(index), mmap_mode="r")
-            for index in range(len(self._facts.shards))
-        ]
+        open_files.allow_many()
+        shards = [self._folder / shard_name(index) for index in range(len(self._facts.shards))]
+        try:
+            return [np.load(shard, mmap_mode="r") for shard in shards]
+        except OSError as error:
+            if error.errno != errno.EMFILE:
+                raise
+            raise StorageError(
+                f"The {self.name} split lies in {len(shards):,} files, and this process may not open "
+                f"so many. Allow more ('ulimit -n 65536' in the shell that starts it), and run again."
+            ) from error
 
     @cached_property
     def _shards(self) -> list[NDArray[np.uint8]]:

@@ -74,6 +74,50 @@ def test_images_are_found_across_shards_in_the_order_asked_for(
     assert np.array_equal(store.split("train").gather(order), whole.gather(order))
 
 
+def test_large_parts_become_shards_and_small_ones_are_laid_down_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(laying, "SHARD_BYTES", 4 * 8 * 8 * 3)
+    monkeypatch.setattr(chunks, "CHUNK_IMAGES", 10)
+    splits = packed(tmp_path, samples()).manifest.splits
+    assert len(splits["train"].shards) == 6, "one for each chunk"
+    assert max(splits["train"].shards) > 4
+    assert max(splits["val"].shards) <= 4
+
+
+def test_a_split_of_more_files_than_a_process_may_open_at_first_is_read(tmp_path: Path) -> None:
+    code = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+sys.path[:0] = [sys.argv[1], sys.argv[2]]
+import test_packing as made
+from histoflow.data import chunks, laying
+laying.SHARD_BYTES, chunks.CHUNK_IMAGES = 1, 1
+store = made.packed(Path(sys.argv[3]), made.samples())
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (24, hard))
+train = store.split("train")
+print(len(list(train.shards())))
+resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24))
+try:
+    store.split("train").gather(np.arange(3))
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    tests = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tests / "data"), str(tests), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    opened, refused = done.stdout.splitlines()[-2:]
+    assert int(opened) > 24
+    assert "StorageError The train split lies in" in refused
+    assert "ulimit -n 65536" in refused
+
+
 def test_weights_are_kept_where_they_differ(tmp_path: Path) -> None:
     pixels = images(60)
     rows = [Row(label=index % 2, source=f"image-{index}", weight=1 + index / 7) for index in range(60)]

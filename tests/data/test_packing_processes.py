@@ -9,17 +9,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
 import packing_support
 from histoflow import files
 from histoflow.data import chunks
+from histoflow.data.store import PackedStore
 from histoflow.errors import DataError, StorageError, TeamError
-from packing_support import COUNT, PER_CHUNK, SIDE, image, one_is_damaged, packed
+from packing_support import COUNT, PER_CHUNK, SIDE, image, one_is_damaged, packed, samples
 
 TESTS = str(Path(packing_support.__file__).parent)
 
@@ -173,8 +176,10 @@ def damages(path: Path) -> Iterator[Path]:
 def test_a_damaged_chunk_is_decoded_anew(interrupted: Path, expected: dict[str, bytes], suffix: str) -> None:
     table = decoded(interrupted)[3]
     start, stop = (int(number) for number in table.stem.split("-"))
+    digest = str(chunks.Stored(table.parent, start, stop).table()["rows"])
+    assert chunks.Stored(table.parent, start, stop).is_whole(digest)
     for _ in damages(table.with_suffix(suffix)):
-        assert not chunks.Stored(table.parent, start, stop).is_whole()
+        assert not chunks.Stored(table.parent, start, stop).is_whole(digest)
     assert content(packed(interrupted)) == expected
 
 
@@ -185,6 +190,19 @@ def test_other_splits_of_the_same_images_are_packed_beside_what_was_interrupted(
     assert len(decoded(interrupted)) == 6
     assert content(packed(interrupted)) == expected
     assert content(other) != expected
+
+
+def test_chunks_of_other_rows_are_decoded_anew(interrupted: Path) -> None:
+    """A data set that lists its files in another order the next time must not give images others' labels."""
+    made = samples()
+    turned = replace(made, rows=made.rows[::-1], read=lambda index: image(COUNT - 1 - index))
+    store = PackedStore(packed(interrupted, made=turned))
+    train = store.split("train")
+    found = train.gather(np.arange(len(train)))
+    for place, source in enumerate(train.sources.tolist()):
+        number = int(source.removeprefix("image-"))
+        assert np.array_equal(found[place], image(number))
+        assert train.labels[place] == number % 2
 
 
 class Stays:
