@@ -22,25 +22,19 @@ from histoflow.retraining import verdict_record
 
 
 def content(results: Results) -> dict[str, Any]:
+    """All that the page shows."""
     names = tables.class_names(results)
     best = results.run.get("best") or {}
     found = verdict_record.read(results.folder)
-    shown = {
+    shown = essentials(results) | {
         "title": title_of(results.run),
         "asked": asked_for(results.run.get("experiment", {})),
-        "data": data_facts(results.data, results.run),
         "trained": training_facts(results),
         "images": len(results.labels),
-        "doubt": _doubt(results),
         "headline": headline_content(results),
         "verdict": verdict_content(found),
         "champion": champion_content(found),
-        "figures": tables.figures_table(results),
-        "audit": audit_content(results.data),
-        "openings": _openings(results.run),
         "curves": pictures.training_pictures(results.history, best.get("epoch")),
-        **_classes(results, names),
-        "roc": pictures.roc_picture(results.labels, results.probabilities, names),
         "trust": trust_content(results),
         "by_group": by_group_content(results),
         "robustness": robustness_content(results),
@@ -54,6 +48,20 @@ def content(results: Results) -> dict[str, Any]:
         "citation": results.data.get("citation", ""),
     }
     return {**shown, "contents": _contents(shown)}
+
+
+def essentials(results: Results) -> dict[str, Any]:
+    """What a page that has room for little shows, too."""
+    names = tables.class_names(results)
+    return {
+        "data": data_facts(results.data, results.run),
+        "doubt": _doubt(results),
+        "figures": tables.figures_table(results),
+        "audit": audit_content(results.data),
+        "openings": _openings(results.run),
+        **_classes(results, names),
+        "roc": pictures.roc_picture(results.labels, results.probabilities, names),
+    }
 
 
 def _contents(shown: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -42,10 +42,10 @@ def of_report(run: Run) -> Iterator[list[Path]]:
 
 def draw_results(run: Run, pages: tuple[Path, ...]) -> Card:
     from histoflow.evaluating import results_of
-    from histoflow.report.content import content
+    from histoflow.report.content import essentials
 
     results = results_of(run)
-    found = content(results)
+    found = essentials(results)
     parts = [
         _headline(results, found),
         _by_class(found),
@@ -60,7 +60,7 @@ def _headline(results: Results, found: Mapping[str, Any]) -> str:
     best = (results.run.get("best") or {}).get("epoch", "–")
     openings = len(found["openings"]["all"])
     opened = "once" if openings == 1 else f"{openings} times"
-    about = f"{found['images']:,} test images, model of epoch {best}, test split opened {opened}"
+    about = f"{len(results.labels):,} test images, model of epoch {best}, test split opened {opened}"
     how = found["figures"].intervals
     return "\n\n".join(filter(None, ("## Test figures", _scores(found), how, about, _doubts(found))))
 
