@@ -71,7 +71,7 @@ def _read(run: Run) -> Evaluated:
         raise RunError(
             f"metrics.json of run {run.id} lacks {lacking}. Evaluate it: histoflow evaluate {run.id}"
         )
-    kept = predictions.load(run.folder)
+    kept = predictions.load(run.folder, model=metrics["model"])
     try:
         checked_split(kept.probabilities, kept.labels)
         _fit(kept, metrics)
@@ -80,7 +80,7 @@ def _read(run: Run) -> Evaluated:
             f"The predictions of run {run.id} are damaged: {error} "
             f"Evaluate it again: histoflow evaluate {run.id}"
         ) from error
-    return Evaluated(run, record, metrics, kept, _manifest(record))
+    return Evaluated(run, record, metrics, kept, _manifest(run, record))
 
 
 def _fit(kept: Predictions, metrics: Mapping[str, Any]) -> None:
@@ -93,10 +93,11 @@ def _fit(kept: Predictions, metrics: Mapping[str, Any]) -> None:
         )
 
 
-def _manifest(record: RunRecord) -> Manifest | None:
-    """What is known of the packed data without opening any split."""
-    folder = Path(record.packed or "")
-    if not (folder / "manifest.json").is_file():
+def _manifest(run: Run, record: RunRecord) -> Manifest | None:
+    """What is known of the packed data without opening any split; a version of a model has its own."""
+    places = [run.folder, *([Path(record.packed)] if record.packed else [])]
+    folder = next((place for place in places if (place / "manifest.json").is_file()), None)
+    if folder is None:
         return None
     manifest = read_manifest(folder)
     return manifest if manifest.fingerprint == record.data_fingerprint else None

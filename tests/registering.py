@@ -35,15 +35,22 @@ def variant(run: Run, name: str, change: Callable[[Columns], Columns] | None = N
     """A copy of a run with weights of its own, whose columns of predictions are changed to those given."""
     folder = run.folder.with_name(name)
     shutil.copytree(run.folder, folder)
-    _edit(folder / "run.json", id=name)
+    edit(folder / "run.json", id=name)
     model = _change_weights(folder / "checkpoints", sum(name.encode()))
-    _edit(folder / "metrics.json", model=model)
-    _edit(folder / "fitted.json", model=model)
-    if change is not None:
-        with np.load(folder / "predictions.npz") as kept:
-            columns = dict(kept)
-        np.savez(folder / "predictions.npz", **(columns | change(columns)))
+    edit(folder / "metrics.json", model=model)
+    edit(folder / "fitted.json", model=model)
+    _edit_columns(folder / "validation.npz", lambda columns: {"model": np.array(model)})
+    _edit_columns(
+        folder / "predictions.npz",
+        lambda columns: {"model": np.array(model), **(change(columns) if change else {})},
+    )
     return Run(folder)
+
+
+def _edit_columns(path: Path, change: Callable[[Columns], Columns]) -> None:
+    with np.load(path) as kept:
+        columns = dict(kept)
+    np.savez(path, **(columns | change(columns)))
 
 
 def _change_weights(checkpoints: Path, by: int) -> str:
@@ -54,11 +61,12 @@ def _change_weights(checkpoints: Path, by: int) -> str:
     save_file({name: np.asarray(tensor + by) for name, tensor in load_file(weights).items()}, weights)
     model = files.digest_of_file(weights)
     hashes = json.loads((folder / "meta.json").read_text())["files"]
-    _edit(folder / "meta.json", files=hashes | {weights.name: model})
+    edit(folder / "meta.json", files=hashes | {weights.name: model})
     entry = {"folder": folder.name, "sha256": files.digest_of_file(folder / "meta.json")}
-    _edit(checkpoints / "index.json", best=entry, last=entry)
+    edit(checkpoints / "index.json", best=entry, last=entry)
     return model
 
 
-def _edit(path: Path, **changes: Any) -> None:
+def edit(path: Path, **changes: Any) -> None:
+    """Set these keys of a JSON file."""
     files.write_json(path, files.read_json(path) | changes)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ from histoflow.data.store import read_manifest
 from histoflow.engine import checkpoint
 from histoflow.errors import CheckpointError, DataError, RunError, UserError
 from histoflow.evaluation import fitting, predictions
-from histoflow.models import Version
+from histoflow.models import Version, _locking
+from histoflow.models._versions import hash_of_record
 from histoflow.runs import Run
 from histoflow.unused import find_unused
-from registering import trained, variant
+from registering import edit, trained, variant
 
-NAMES = ("one", "two", "three", "four", "five", "six")
+NAMES = ("one", "two", "three", "four")
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +108,7 @@ def test_the_record_tells_where_a_version_comes_from(run: Callable[[str], Run]) 
     assert set(record.files) == {
         path.relative_to(models.find("colon@2").folder).as_posix()
         for path in models.find("colon@2").folder.rglob("*")
-        if path.is_file() and path.name != "record.json"
+        if path.is_file() and not path.name.startswith("record.json")
     }
 
 
@@ -120,6 +122,60 @@ def test_the_same_model_is_the_same_version(run: Callable[[str], Run], home: Pat
         shutil.rmtree(home / "runs" / "copy")
     assert models.register(run("two")).number == 2
     assert models.register(run("one"), "other").reference == "other@1"
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [("fitted.json", {"temperature": 3.0}), ("run.json", {"data_fingerprint": "0" * 64})],
+)
+def test_other_answers_or_other_data_make_another_version(
+    run: Callable[[str], Run], file: str, changes: dict[str, Any]
+) -> None:
+    first = models.register(run("one"))
+    again = first.folder.with_name("again")  # as a run that was evaluated anew, or on other data
+    shutil.copytree(first.folder, again)
+    edit(again / file, **changes)
+    second = models.register(Run(again))
+    assert second.number == 2
+    assert models.register(Run(again)) == second
+    assert json.loads((second.folder / file).read_text()).items() >= changes.items()
+    assert changes.keys() & json.loads((first.folder / file).read_text()).items() == set()
+
+
+def test_a_number_that_a_change_names_is_never_given_again(
+    three: list[Version], run: Callable[[str], Run]
+) -> None:
+    shutil.rmtree(three[2].folder)
+    with pytest.raises(DataError, match="colon@3 is champion, but its folder is no longer in"):
+        models.champion("colon")
+    fourth = models.register(run("four"))
+    assert (fourth.number, fourth.stage) == (4, "candidate")
+    assert models.rollback("colon", why="its folder is gone", by="ada").replaced == 3
+    assert stages_of() == ["archived", "champion", "candidate"]
+
+
+def test_files_that_others_leave_among_the_versions_do_no_harm(run: Callable[[str], Run], home: Path) -> None:
+    models.register(run("one"))
+    models.promote("colon", 1, why="", by="ada")
+    line = models.find_line("colon").folder
+    places = (home / "models", line, line / "versions", line / "changes")
+    for place in places:
+        (place / ".DS_Store").write_text("x")
+    models.promote("colon", models.register(run("two")).number, why="", by="ada")
+    assert stages_of() == ["archived", "champion"]
+    assert all((place / ".DS_Store").is_file() for place in places), "they are not ours to remove"
+
+
+def test_registering_waits_for_a_process_that_hangs_no_longer_than_it_must(
+    run: Callable[[str], Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = models.register(run("one")).line
+    monkeypatch.setitem(_locking.PATIENCE, "registering", 0.05)
+    with ThreadPoolExecutor(1) as other, _locking.alone(line, "registering"):
+        waiting = other.submit(models.register, run("two"))
+        with pytest.raises(RunError, match="'colon' has been held by another process for 0.05 s"):
+            waiting.result()
+    assert models.register(run("two")).number == 2
 
 
 @pytest.mark.parametrize(
@@ -152,9 +208,19 @@ def test_what_is_no_evaluated_run_is_no_version(
     assert models.listing() == []
 
 
-def test_a_bad_name_is_refused(run: Callable[[str], Run]) -> None:
-    with pytest.raises(RunError, match=r"The id of a model must be .* Got '\.\./colon'"):
-        models.register(run("one"), "../colon")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("../colon", r"The id of a model must be .* Got '\.\./colon'"),
+        ("x" * 61, "at most 60 letters"),
+        ("latest", "cannot be named 'latest', which is the name of the newest run"),
+        ("two", "cannot be named 'two', which is the name of a run"),
+    ],
+)
+def test_a_bad_name_is_refused(run: Callable[[str], Run], name: str, message: str) -> None:
+    with pytest.raises(RunError, match=f"{message}.* Give the model another name: --name NAME"):
+        models.register(run("one"), name)
+    assert models.listing() == []
 
 
 def test_a_changed_or_missing_file_is_named(run: Callable[[str], Run]) -> None:
@@ -169,6 +235,38 @@ def test_a_changed_or_missing_file_is_named(run: Callable[[str], Run]) -> None:
     with pytest.raises(DataError, match="predictions.npz of colon@1 is missing"):
         models.promote("colon", 1, why="", by="tests")
     assert stages_of() == ["candidate"]
+
+
+def test_a_record_that_was_changed_is_refused(run: Callable[[str], Run]) -> None:
+    version = models.register(run("one"))
+    path = version.folder / "record.json"
+    edit(path, seed=8)
+    with pytest.raises(DataError, match="record.json of colon@1 was changed after it was registered"):
+        models.verify(models.find("colon@1"))
+    edit(path, files={})
+    (path.with_name("record.json.sha256")).write_text(hash_of_record(version.folder))
+    with pytest.raises(DataError, match="record.json of colon@1 does not name run.json, .*fitted.json"):
+        models.verify(models.find("colon@1"))
+    (path.with_name("record.json.sha256")).unlink()
+    with pytest.raises(DataError, match="record.json.sha256 of colon@1 is missing"):
+        models.promote("colon", 1, why="", by="tests")
+    assert stages_of() == ["candidate"]
+
+
+def test_versions_of_other_packings_are_compared_when_the_packed_data_are_gone(
+    run: Callable[[str], Run], home: Path
+) -> None:
+    first = models.register(run("one"))
+    again = first.folder.with_name("again")
+    shutil.copytree(first.folder, again)
+    edit(again / "run.json", data_fingerprint="0" * 64)
+    edit(again / "manifest.json", fingerprint="0" * 64)
+    second = models.register(Run(again))
+    shutil.move(home / "data" / "packed", home / "aside")
+    try:
+        assert compare_runs(first.run, second.run, draws=100).verdict == "no difference shown"
+    finally:
+        shutil.move(home / "aside", home / "data" / "packed")
 
 
 def test_a_folder_that_was_moved_is_refused(three: list[Version]) -> None:
@@ -211,6 +309,13 @@ def test_rollback_passes_over_what_was_rejected(three: list[Version]) -> None:
     models.reject("colon", 2, why="trained on leaked images", by="ada")
     assert models.rollback("colon", why="", by="ada").version == 1
     assert stages_of() == ["champion", "rejected", "archived"]
+
+
+def test_rollback_passes_over_what_waits_for_a_person(three: list[Version]) -> None:
+    models.reject("colon", 2, why="trained on leaked images", by="ada")
+    models.hold("colon", 2, why="were they?", by="ada")
+    assert models.rollback("colon", why="", by="ada").version == 1
+    assert stages_of() == ["champion", "held", "archived"]
 
 
 def test_rollback_to_a_version_that_lacks_a_file_is_refused(three: list[Version]) -> None:
@@ -321,14 +426,40 @@ def test_a_state_that_was_changed_by_hand_is_refused(
         models.champion("colon")
 
 
+def test_a_lost_state_is_not_taken_for_a_new_model(three: list[Version], run: Callable[[str], Run]) -> None:
+    path = three[0].line / "state.json"
+    whole = path.read_bytes()
+    path.unlink()
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: models.champion("colon"),
+        lambda: models.register(run("four")),
+        lambda: models.promote("colon", 1, why="", by="ada", over=0),
+    )
+    for call in calls:
+        with pytest.raises(RunError, match="state.json is missing.*histoflow models colon --restore"):
+            call()
+    assert models.restore("colon").champion == 3
+    assert path.read_bytes() == whole
+    with pytest.raises(UserError, match="is there, so nothing is to be restored"):
+        models.restore("colon")
+
+
+def test_a_state_is_not_restored_from_some_of_its_changes(three: list[Version]) -> None:
+    line = three[0].line
+    (line / "state.json").unlink()
+    (line / "changes" / "0002-promote.json").unlink()
+    with pytest.raises(RunError, match=r"0002-\*\.json is missing or damaged"):
+        models.restore("colon")
+    assert not (line / "state.json").exists()
+
+
 # ── Several processes, and kills ────────────────────────────────────────────────────────────────
 
 _PROCESSES = """
-import json, os, shutil, signal, sys, traceback
+import json, os, pathlib, shutil, signal, sys, traceback
 from histoflow import evaluating, home, models
 from histoflow.engine import model_only
 from histoflow.evaluation import fitting, predictions
-from histoflow.report import wording
 from histoflow.runs import Run
 
 RUNS, MODELS = home.runs(), home.models()
@@ -362,23 +493,41 @@ def writes(event, arguments):
     named = event in ("os.rename", "os.link", "os.mkdir", "os.remove", "os.chmod", "shutil.rmtree")
     return named and any(str(argument).startswith(str(MODELS)) for argument in arguments)
 
-def killed_before(step, act):
-    "Whether it was, by its own hand, before that write; else it came to its end."
-    def dying():
-        left = [step]
+def kind(event, arguments):
+    "Of renames, which name is taken; of all others it is enough to be killed before the last one."
+    return event, pathlib.Path(str(arguments[1])).name if event == "os.rename" else ""
+
+def watched(act, at_write):
+    "Act in a process of its own that calls this with the kind of each write before it happens."
+    def acting():
         def hook(event, arguments):
             if writes(event, arguments):
-                if left[0] == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                left[0] -= 1
+                at_write(kind(event, arguments))
         sys.addaudithook(hook)
         act()
-    code = os.waitstatus_to_exitcode(os.waitpid(fork(dying), 0)[1])
-    assert code in (0, -signal.SIGKILL), code
-    return code != 0
+    return os.waitstatus_to_exitcode(os.waitpid(fork(acting), 0)[1])
+
+def last_of_each_kind(act):
+    "At which write, and its kind."
+    told, tell = os.pipe()
+    assert watched(act, lambda kind: os.write(tell, json.dumps(kind).encode() + b"\\n")) == 0
+    os.close(tell)
+    with open(told) as lines:
+        last = {tuple(json.loads(line)): step for step, line in enumerate(lines)}
+    return sorted((step, kind) for kind, step in last.items())
+
+def killed_before(step, act):
+    left = [step]
+    def at_write(kind):
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left[0] -= 1
+    assert watched(act, at_write) == -signal.SIGKILL
 
 def seen():
     "All that a reader sees of colon; every file of it is checked."
+    if not models.listing():
+        return {"versions": [], "changes": [], "champion": None}
     line = models.find_line("colon")
     for version in line.versions:
         models.verify(version)
@@ -399,36 +548,33 @@ def register(name):
 def promote(number):
     models.promote("colon", number, why="", by="a process")
 
-def at_every_write(act):
-    "What is seen after a kill before each write, and once it was done again."
+def at_every_kind_of_write(act):
+    "What is seen after a kill before the last write of each kind, and once it was done again."
     aside, found = MODELS.with_name("aside"), []
     shutil.copytree(MODELS, aside)
-    for step in range(1000):
+    for step, kind in last_of_each_kind(act):
         shutil.rmtree(MODELS)
         shutil.copytree(aside, MODELS)
-        was_killed = killed_before(step, act)
+        killed_before(step, act)
         killed = seen()
         act()
-        found.append({"killed": killed, "again": seen(), "hidden": hidden()})
-        if not was_killed:
-            break
-    shutil.rmtree(MODELS)
-    aside.rename(MODELS)
+        found.append({"kind": kind, "killed": killed, "again": seen(), "hidden": hidden()})
+    shutil.rmtree(aside)
     return found
 
 told = {}
-names = ("one", "two", "three", "four", "five", "six")
+names = ("one", "two", "three", "four")
 def register_and_promote(name):
-    for _ in range(3):
+    for _ in range(2):
         promote(register(name).number)
 told["codes"] = together([lambda name=name: register_and_promote(name) for name in names])
 told["together"], told["hidden"] = seen(), hidden()
 shutil.rmtree(MODELS)
 MODELS.mkdir()
-promote(register("one").number)
-told["register"] = at_every_write(lambda: register("two"))
+told["register"] = at_every_kind_of_write(lambda: register("one"))
+promote(1)
 register("two")
-told["promote"] = at_every_write(lambda: promote(2))
+told["promote"] = at_every_kind_of_write(lambda: promote(2))
 print(json.dumps(told))
 """
 
@@ -452,37 +598,40 @@ def told(evaluated: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 def test_processes_that_register_and_promote_at_once_lose_nothing(told: dict[str, Any]) -> None:
     assert told["codes"] == [0] * len(NAMES)
     found = told["together"]
-    assert found["versions"] == [1, 2, 3, 4, 5, 6]
-    assert set(found["changes"]) == {1, 2, 3, 4, 5, 6}
+    assert found["versions"] == [1, 2, 3, 4]
+    assert set(found["changes"]) == {1, 2, 3, 4}
     assert found["champion"] == found["changes"][-1]
     assert told["hidden"] == []
 
 
 @pytest.mark.parametrize(
-    ("what", "fewest", "old", "new"),
+    ("what", "lasting", "decides", "old", "new"),
     [
         (
             "register",
-            20,
-            {"versions": [1], "changes": [1], "champion": 1},
-            {"versions": [1, 2], "changes": [1], "champion": 1},
+            {"state.json", "record.json", "record.json.sha256"},
+            "0001",
+            {"versions": [], "changes": [], "champion": None},
+            {"versions": [1], "changes": [], "champion": None},
         ),
         (
             "promote",
-            5,
+            {"0002-promote.md", "0002-promote.json"},
+            "state.json",
             {"versions": [1, 2], "changes": [1], "champion": 1},
             {"versions": [1, 2], "changes": [1, 2], "champion": 2},
         ),
     ],
 )
-def test_a_kill_before_any_write_leaves_the_old_or_the_new(
-    told: dict[str, Any], what: str, fewest: int, old: dict[str, Any], new: dict[str, Any]
+def test_a_kill_before_any_kind_of_write_leaves_the_old_or_the_new(
+    told: dict[str, Any], what: str, lasting: set[str], decides: str, old: dict[str, Any], new: dict[str, Any]
 ) -> None:
     found = told[what]
-    killed = [one["killed"] for one in found]
-    assert len(found) > fewest
-    assert killed[0] == old
-    assert killed[-1] == new
-    assert all(one in (old, new) for one in killed)
+    kinds = [one["kind"] for one in found]
+    last = kinds.index(["os.rename", decides])
+    renamed = {name for event, name in kinds[:last] if event == "os.rename"}
+    assert renamed >= lasting, "each of these takes its name in one step, with a kill before it"
+    assert all(one["killed"] == old for one in found[: last + 1])
+    assert all(one["killed"] == new for one in found[last + 1 :])
     assert all(one["again"] == new for one in found), "and it can be done again"
     assert all(one["hidden"] == [] for one in found), "which clears up"

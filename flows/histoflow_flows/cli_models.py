@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from histoflow.models import Change, Line, Version
 
 _WHY = "Why; kept in the change record."
+_BECAME = {"promote": "the champion", "rollback": "the champion again", "reject": "rejected", "hold": "held"}
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("models")(list_models)
     app.command()(promote)
+    app.command()(reject)
     app.command()(rollback)
 
 
@@ -38,9 +40,14 @@ def list_models(
     verify: Annotated[
         bool, typer.Option("--verify", help="Read every file of the versions, and check its hash.")
     ] = False,
+    restore: Annotated[
+        bool, typer.Option("--restore", help="Make the lost state.json of NAME anew from its changes.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print data for other programs.")] = False,
 ) -> None:
     """All models with their champions; or the versions of one, and every change."""
+    if restore:
+        _restore(name)
     shown = [models.find_line(name)] if name else models.listing()
     if verify:
         _verify(shown)
@@ -57,6 +64,12 @@ def list_models(
         display.out.print("Every file is the one that was registered.")
 
 
+def _restore(name: str | None) -> None:
+    if name is None:
+        raise UserError("--restore needs the name of a model: histoflow models NAME --restore")
+    models.restore(name)
+
+
 def _verify(shown: list[Line]) -> None:
     for line in shown:
         for version in line.versions:
@@ -66,7 +79,8 @@ def _verify(shown: list[Line]) -> None:
 def _line(line: Line, *, detailed: bool) -> dict[str, Any]:
     try:
         state, versions = line.state, line.versions
-        champion = next((one for one in versions if one.number == state.champion), None)
+        there = {one.number: one for one in versions}
+        champion = there.get(state.champion or 0) if detailed else line.champion
         row = {
             "name": line.name,
             "versions": len(versions),
@@ -201,6 +215,15 @@ def promote(
     _say_done(change)
 
 
+def reject(
+    reference: Annotated[str, typer.Argument(metavar="NAME@VERSION", help="A version such as colon@4.")],
+    why: Annotated[str, typer.Option(help=_WHY)] = "rejected by hand",
+) -> None:
+    """Turn down a version that is held, or any other but the champion: it is not promoted after that."""
+    version = models.find(reference)
+    _say_done(models.reject(version.name, version.number, why=why, by=_user()))
+
+
 def rollback(
     name: Annotated[str, typer.Argument(help="The model.")],
     why: Annotated[str, typer.Option(help=_WHY)] = "rolled back by hand",
@@ -260,8 +283,7 @@ def _section(told: str, objection: str) -> str:
 
 def _say_done(change: Change) -> None:
     instead = f", in place of version {change.replaced}" if change.replaced else ""
-    again = " again" if change.what == "rollback" else ""
-    _say(f"{change.line.name}@{change.version} is the champion{again}{instead}.")
+    _say(f"{change.line.name}@{change.version} is {_BECAME[change.what]}{instead}.")
     _say(f"Change record: {change.path}")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,7 +17,7 @@ def keep_model(saved: Checkpoint, root: Path) -> None:
     """
     folder = root / saved.folder.name
     folder.mkdir(parents=True)
-    _link(saved.folder / checkpoint._WEIGHTS, folder / checkpoint._WEIGHTS)
+    files.link(saved.folder / checkpoint._WEIGHTS, folder / checkpoint._WEIGHTS)
     meta = {
         "schema": checkpoint.SCHEMA,
         "position": asdict(saved.position),
@@ -30,10 +28,3 @@ def keep_model(saved: Checkpoint, root: Path) -> None:
     files.write_json(folder / checkpoint._META, meta)
     entry = {"folder": folder.name, "sha256": files.digest_of_file(folder / checkpoint._META)}
     files.write_json(root / checkpoint._INDEX, {"best": entry})
-
-
-def _link(original: Path, other: Path) -> None:
-    try:
-        os.link(original, other)
-    except OSError:  # another disk, or one that knows no links
-        shutil.copyfile(original, other)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from histoflow.errors import RunError, UserError
 from histoflow.models import _finding, _state
+from histoflow.models._locking import alone
 from histoflow.models._state import RESULT, Change, Stage, State, What
 from histoflow.models._versions import Version, expect_sizes, verify
 from histoflow.models._writing import change_record
@@ -40,7 +41,10 @@ def reject(name: str, version: int, *, why: str, by: str, record: str = "") -> C
 
 
 def rollback(name: str, *, why: str, by: str) -> Change:
-    """Make the champion before this one champion again; a second rollback goes one further back."""
+    """Make the champion before this one champion again; a second rollback goes one further back.
+
+    Those that were rejected or are held are passed over.
+    """
     return _change(name, "rollback", None, why, by, "")
 
 
@@ -48,7 +52,7 @@ def _change(
     name: str, what: What, number: int | None, why: str, by: str, record: str, over: int | None = None
 ) -> Change:
     found = _finding.find_line(name)
-    with _state.changing(found.folder):
+    with alone(found.folder, "changing"):
         state = found.state
         version = found.version(_before(name, state) if number is None else number)
         if state.stage_of(version.number) == RESULT[what]:
@@ -75,7 +79,8 @@ def _change_of(state: State, what: What, version: Version, why: str, by: str) ->
 
 
 def _displaced(found: _finding.Line, change: Change) -> Version | None:
-    return None if change.replaced is None else found.version(change.replaced)
+    """The champion until then; None where there was none, or its folder is gone."""
+    return next((one for one in found.versions if one.number == change.replaced), None)
 
 
 def _that_made_it_so(state: State, version: Version) -> Change:

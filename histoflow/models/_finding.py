@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from histoflow import home
-from histoflow.errors import UserError
+from histoflow.errors import DataError, UserError
 from histoflow.models import _state
-from histoflow.models._state import State
+from histoflow.models._state import VERSIONS, State
 from histoflow.models._versions import Version, versions_in
 
 
@@ -40,10 +40,20 @@ class Line:
         for version in self.versions:
             if version.number == number:
                 return version
+        self._refuse_gone(number)
         raise UserError(
             f"The version of model '{self.name}' must be one of {self._told()}. Got {number}. "
             f"'histoflow models {self.name}' tells more."
         )
+
+    def _refuse_gone(self, number: int) -> None:
+        stage = self.state.stages.get(number)
+        if stage is not None:
+            raise DataError(
+                f"{self.name}@{number} is {stage}, but its folder is no longer in {self.folder / VERSIONS}. "
+                f"Put it back, or use another version; 'histoflow models {self.name}' lists them, and "
+                f"'histoflow rollback {self.name}' brings the champion before the last one back."
+            )
 
     def _told(self) -> str:
         state = self.state
@@ -52,7 +62,7 @@ class Line:
 
 def listing() -> list[Line]:
     """All models that have a version, by name."""
-    return [Line(folder) for folder in sorted(home.models().iterdir()) if versions_in(folder)]
+    return [Line(folder) for folder in sorted(home.models(reading=True).iterdir()) if versions_in(folder)]
 
 
 def find_line(name: str) -> Line:
@@ -73,7 +83,7 @@ def _unknown(name: str, known: list[str]) -> str:
 
 def champion(name: str) -> Version | None:
     """The champion of this model; None where it has none, or there is no such model yet."""
-    folder = home.models() / name
+    folder = home.models(reading=True) / name
     return Line(folder).champion if versions_in(folder) else None
 
 

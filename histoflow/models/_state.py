@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field
 
 from histoflow import files
@@ -20,6 +17,8 @@ What = Literal["promote", "hold", "reject", "rollback"]
 
 SCHEMA = 1
 STATE = "state.json"
+CHANGES = "changes"
+VERSIONS = "versions"
 RESULT: dict[What, Stage] = {
     "promote": "champion",
     "hold": "held",
@@ -27,8 +26,6 @@ RESULT: dict[What, Stage] = {
     "rollback": "champion",
 }
 """What each makes of the version."""
-_PATIENCE = 60.0
-"""Seconds: a change takes far less, so whoever holds the lock for longer is stuck."""
 
 
 class Change(BaseModel):
@@ -52,7 +49,7 @@ class Change(BaseModel):
     @property
     def path(self) -> Path:
         """The written change record."""
-        return self.line / "changes" / f"{self.number:04d}-{self.what}.md"
+        return self.line / CHANGES / f"{self.number:04d}-{self.what}.md"
 
 
 @dataclass(frozen=True)
@@ -73,13 +70,11 @@ class State:
         return self.stages.get(version, "candidate")
 
     def before(self) -> int | None:
-        """The champion that a rollback brings back: the last one before this one that was not rejected."""
-        others = (
-            version
-            for version in reversed(self._reigns)
-            if version != self.champion and self.stage_of(version) != "rejected"
-        )
-        return next(others, None)
+        """The champion that a rollback brings back: the last one before this one that is still archived.
+
+        One that was rejected since, or waits for a person because of that, is not put in use unasked.
+        """
+        return next((one for one in reversed(self._reigns) if self.stage_of(one) == "archived"), None)
 
     def with_change(self, change: Change) -> State:
         return State((*self.changes, change))
@@ -107,6 +102,7 @@ class State:
 def read(line: Path) -> State:
     path = line / STATE
     if not path.is_file():
+        _refuse_lost(path)
         return State()
     try:
         data = files.read_json(path)
@@ -114,20 +110,50 @@ def read(line: Path) -> State:
         state = State(tuple(Change.model_validate({**one, "line": line}) for one in data["changes"]))
         told = _to_data(line, state)
     except (OSError, ValueError, AttributeError, KeyError, TypeError, IndexError) as error:
-        raise RunError(f"{path} is damaged: {error!r}. Put a copy of it back.") from error
+        raise RunError(f"{path} is damaged: {error!r}. {_advice(path)}") from error
     if told != data:
         raise RunError(
             f"{path} was changed by hand: the champion and the stages in it do not follow from its changes. "
-            f"Put a copy of it back; 'histoflow promote' and 'histoflow rollback' are the way to change it."
+            f"'histoflow promote' and 'histoflow rollback' are the way to change it. {_advice(path)}"
         )
     return state
+
+
+def _refuse_lost(path: Path) -> None:
+    """Every version and every change came after a state."""
+    line = path.parent
+    if any((line / VERSIONS).glob("[0-9]*")) or any((line / CHANGES).glob("[0-9]*")):
+        raise RunError(
+            f"{path} is missing, so who is champion is not known; the records in {line / CHANGES} tell what "
+            f"was decided. Put a copy of it back, or have it made anew from what they left: "
+            f"histoflow models {line.name} --restore"
+        )
+
+
+def _advice(path: Path) -> str:
+    return (
+        f"Put a copy of it back, or move it away and have it made anew: "
+        f"histoflow models {path.parent.name} --restore"
+    )
+
+
+def begin(line: Path) -> None:
+    """Before its first version, so that a state that is missing later on is known to be lost."""
+    if not (line / STATE).is_file():
+        save(line, State())
 
 
 def write(line: Path, state: State, text: str) -> None:
     """Make the last change of this state come true; the caller holds the lock."""
     change = state.changes[-1]
-    _sweep(line, change)
+    _sweep(change)
     files.write_text(change.path, text)
+    files.write_json(change.path.with_suffix(".json"), change.model_dump(mode="json"))
+    save(line, state)
+
+
+def save(line: Path, state: State) -> None:
+    files.remove_unfinished(line / STATE)
     files.write_json(line / STATE, _to_data(line, state))
 
 
@@ -141,22 +167,8 @@ def _to_data(line: Path, state: State) -> dict[str, Any]:
     }
 
 
-def _sweep(line: Path, change: Change) -> None:
+def _sweep(change: Change) -> None:
     """Clear away what a process left that was killed before its change came true."""
-    files.remove_unfinished(line / STATE)
-    for pattern in (f"{change.number:04d}-*", ".*"):
+    for pattern in (f"{change.number:04d}-*", ".[0-9]*.md.*", ".[0-9]*.json.*"):
         for leftover in change.path.parent.glob(pattern):
             leftover.unlink()
-
-
-@contextmanager
-def changing(line: Path) -> Iterator[None]:
-    """Hold the lock of a model's state."""
-    try:
-        with FileLock(line / ".changing.lock").acquire(timeout=_PATIENCE):
-            yield
-    except Timeout:
-        raise RunError(
-            f"Model '{line.name}' has been held by another process for {_PATIENCE:g} s, which takes "
-            f"milliseconds otherwise. Find out what hangs, and try again."
-        ) from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +14,14 @@ from pydantic import BaseModel, ConfigDict
 from histoflow import files, folders
 from histoflow.errors import DataError
 from histoflow.models import _state
-from histoflow.models._state import Stage
+from histoflow.models._state import VERSIONS, Stage
 from histoflow.runs import Run
 
 SCHEMA = 1
 RECORD = "record.json"
-VERSIONS = "versions"
+RECORD_HASH = "record.json.sha256"
+"""In the format of sha256sum, which can check it, too."""
+NEEDED = ("run.json", "experiment.yaml", "metrics.json", "predictions.npz", "fitted.json", "manifest.json")
 
 
 class _Frozen(BaseModel):
@@ -73,7 +77,7 @@ class VersionRecord(_Frozen):
     """What training began from, where not from scratch."""
     note: str
     files: dict[str, KeptFile]
-    """All others of the folder, by their paths in it."""
+    """All others of the folder, by their paths in it; the hash of this record is in a file of its own."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ class Version:
 
     @cached_property
     def record(self) -> VersionRecord:
+        _refuse_changed_record(self)
         found = folders.read_record(self.folder / RECORD, VersionRecord, SCHEMA)
         if (found.name, found.number) != (self.name, self.number):
             raise DataError(
@@ -126,6 +131,16 @@ class _KeptRun(Run):
         """Messages name the version."""
         return Version(self.folder).reference
 
+    @property
+    def predictions(self) -> Path:
+        """Beside the versions, which never change."""
+        return Version(self.folder).line / "predictions" / self.folder.name
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """What never changes may be read by any number of processes at once."""
+        yield
+
 
 def versions_in(line: Path) -> list[Version]:
     """All that were registered, oldest first."""
@@ -142,8 +157,26 @@ def verify(version: Version) -> None:
             raise _changed(version, name, "was changed after it was registered: its hash differs")
 
 
+def hash_of_record(folder: Path) -> str:
+    """What stands in the file beside it."""
+    return f"{files.digest_of_file(folder / RECORD)}  {RECORD}\n"
+
+
+def _refuse_changed_record(version: Version) -> None:
+    kept = version.folder / RECORD_HASH
+    if not kept.is_file():
+        raise _changed(version, RECORD_HASH, "is missing")
+    if kept.read_text(encoding="utf-8") != hash_of_record(version.folder):
+        raise _changed(version, RECORD, "was changed after it was registered: its hash differs")
+
+
 def expect_sizes(version: Version) -> None:
     """As ``verify``, without reading what is in the files."""
+    kept_hashes = {kept.sha256 for kept in version.record.files.values()}
+    lacking = [name for name in NEEDED if name not in version.record.files]
+    if lacking or version.record.model not in kept_hashes:
+        named = ", ".join(lacking) or "its weights"
+        raise _changed(version, RECORD, f"does not name {named}, which every version has")
     for name, kept in version.record.files.items():
         path = version.folder / name
         if not path.is_file():

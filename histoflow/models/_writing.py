@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from histoflow.markdown import plain
 from histoflow.models._state import Change
 from histoflow.models._versions import Figure, Version
 
@@ -18,8 +19,8 @@ _DONE = {
 def change_record(change: Change, version: Version, displaced: Version | None, text: str) -> str:
     """In Markdown; ``text`` is what whoever made the change has to say of it."""
     parts = [
-        f"# {version.name}: version {version.number} {_DONE[change.what]}",
-        _table(("", ""), _facts(change, version, displaced)),
+        f"# {plain(version.name)}: version {version.number} {_DONE[change.what]}",
+        _table(("", ""), _facts(change, version)),
         "## Test figures",
         _figures(version, displaced),
         *([text.strip()] if text.strip() else []),
@@ -27,7 +28,7 @@ def change_record(change: Change, version: Version, displaced: Version | None, t
     return "\n\n".join(parts) + "\n"
 
 
-def _facts(change: Change, version: Version, displaced: Version | None) -> list[tuple[str, str]]:
+def _facts(change: Change, version: Version) -> list[tuple[str, str]]:
     record = version.record
     facts = [
         ("Change", str(change.number)),
@@ -35,7 +36,7 @@ def _facts(change: Change, version: Version, displaced: Version | None) -> list[
         ("By", change.by),
         ("Why", change.why),
         ("Was before", change.former),
-        *([("In place of", f"version {displaced.number}, now archived")] if displaced else []),
+        *([("In place of", f"version {change.replaced}, now archived")] if change.replaced else []),
         ("Run", record.run),
         ("Model", record.model),
         ("Data", record.data_fingerprint),
@@ -61,9 +62,4 @@ def _figure(version: Version, name: str) -> str:
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    """One line of text, whatever was typed by whoever asked for the change."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    return "\n".join("| " + " | ".join(plain(cell) for cell in line) + " |" for line in lines)

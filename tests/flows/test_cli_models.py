@@ -1,4 +1,4 @@
-"""``histoflow models``, ``promote`` and ``rollback`` as a person types them."""
+"""``histoflow models``, ``promote``, ``reject`` and ``rollback`` as a person types them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 
 from conftest import Typed
 from histoflow import models, stages
+from histoflow.home import runs
+from histoflow.runs import Run
 from registering import Columns, trained, variant
 from support import small_experiment
 
@@ -118,6 +120,28 @@ def test_rollback_brings_the_former_champion_back(typed: Typed, capsys: Captured
     assert "no champion before colon@1 to go back to" in capsys.readouterr().err
 
 
+def test_a_version_that_is_held_can_be_turned_down(typed: Typed, capsys: Captured) -> None:
+    assert typed("promote", "first") == 0
+    held = models.register(Run(runs() / "knowing"))
+    models.hold("colon", held.number, why="unsure", by="gate")
+    assert typed("reject", "colon@2", "--why", "blurred slides") == 0
+    assert "colon@2 is rejected." in capsys.readouterr().out
+    assert (held.stage, models.find("colon").number) == ("rejected", 1)
+    assert models.find_line("colon").state.changes[-1].why == "blurred slides"
+    assert typed("reject", "colon") == 2
+    assert "colon@1 is champion. Another one must take its place first" in capsys.readouterr().err
+
+
+def test_a_lost_state_is_told_with_the_command_that_restores_it(typed: Typed, capsys: Captured) -> None:
+    assert typed("promote", "first") == 0
+    (models.find("colon").line / "state.json").unlink()
+    for words in (("promote", "colon@1"), ("models", "colon"), ("promote", "knowing")):
+        assert typed(*words) == 2
+        assert "histoflow models colon --restore" in capsys.readouterr().err
+    assert typed("models", "colon", "--restore") == 0
+    assert models.find("colon").number == 1
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -126,6 +150,14 @@ def test_rollback_brings_the_former_champion_back(typed: Typed, capsys: Captured
         (("promote", "colon@1"), "There is no model 'colon', nor any other yet"),
         (("promote", "colon@1", "--name", "other"), "colon@1 is one already. Leave it out."),
         (("promote", "first", "--name", "../other"), "The id of a model must be"),
+        (
+            ("promote", "first", "--name", "latest"),
+            "cannot be named 'latest', which is the name of the newest",
+        ),
+        (("promote", "first", "--name", "knowing"), "--name NAME"),
+        (("promote", "first", "--name", "x" * 61), "at most 60 letters"),
+        (("reject", "colon@1"), "There is no model 'colon', nor any other yet"),
+        (("models", "--restore"), "histoflow models NAME --restore"),
         (("rollback", "colon"), "Register one: histoflow promote RUN"),
         (("models", "colon"), "Register one: histoflow promote RUN"),
     ],
