@@ -20,6 +20,14 @@ def bare(model: str, task: Task) -> Fitted:
     return Fitted(model=model, task=task, images=0)
 
 
+NOT_FINITE = "the network gives numbers for it that are not finite"
+
+
+def finite(probabilities: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which images the network says anything of that is a number."""
+    return np.asarray(np.isfinite(probabilities).all(axis=1))
+
+
 def answers_of(fitted: Fitted, probabilities: NDArray[np.float64]) -> Answers:
     calibrated = fitted.calibrated(probabilities)
     told = fitted.told(calibrated)

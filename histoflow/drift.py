@@ -2,7 +2,8 @@
 
     reference.json             written into the run's folder when it is evaluated: how each figure is
                                distributed on validation, and how far sets of such images differ by chance
-    predictions/<time>.json    the same counts for the images of one prediction
+    predictions/<time>.json    the same counts for the images of one prediction; of a version of a model they
+                               lie beside the versions, in predictions/0003
 
 Both hold counts alone, so that those of several predictions can be added up.
 """
@@ -32,17 +33,18 @@ if TYPE_CHECKING:
     from histoflow.evaluation.fitting import Fitted
     from histoflow.evaluation.predictions import Predictions
 
-FILE, FOLDER = "reference.json", "predictions"
+FILE = "reference.json"
 SCHEMA = 1
 CONFIDENCE, PREDICTED, SHOWS = "confidence", "predicted", "shows "
 _MOST = 20_000  # images of validation: more would hardly change its distributions
 _AT_ONCE = 256
+_FEW_GROUPS = 10  # of fewer, a shift by a standard deviation is mostly overlooked: see bench_drift.py
 
 Figures = Mapping[str, "NDArray[np.float64]"]
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 Content = TypeVar("Content", bound=_Record)
@@ -202,8 +204,10 @@ def _names(figure: str, classes: Sequence[str]) -> tuple[str, ...] | None:
 
 def _usable(groups: NDArray[np.str_] | None) -> tuple[NDArray[np.str_] | None, str]:
     count = 0 if groups is None else len(np.unique(groups))
-    if groups is None or count >= distributions.FEWEST_GROUPS:
+    if groups is None or count >= _FEW_GROUPS:
         return groups, ""
+    if count >= distributions.FEWEST_GROUPS:
+        return groups, f"Validation has only {count} groups: bands are wide, and only great changes are seen."
     return None, (
         f"Validation has only {count} group{'s' if count > 1 else ''}, so that bands take every image for "
         f"itself; they are too narrow where images of a group are alike."
@@ -240,7 +244,7 @@ class Keeper:
             self._figures[name] = self._figures[name] + found if name in self._figures else found
 
     def save(self, folder: Path, table: Path, images: int, problems: int) -> Path:
-        """Into a file of its own in the run's folder."""
+        """Into a file of its own in this folder."""
         time = datetime.now(UTC)
         kept = Kept(
             time=time.isoformat(timespec="seconds"),
@@ -253,7 +257,7 @@ class Keeper:
             figures=self._figures,
         )
         name = f"{time:%Y%m%d-%H%M%S-%f}-{secrets.token_hex(2)}.json"
-        return files.write_json(folder / FOLDER / name, kept.model_dump(mode="json"))
+        return files.write_json(folder / name, kept.model_dump(mode="json"))
 
 
 def reference_in(folder: Path) -> Reference | None:
@@ -264,7 +268,7 @@ def reference_in(folder: Path) -> Reference | None:
 
 def kept_in(folder: Path) -> list[Path]:
     """Of each prediction, oldest first."""
-    return sorted(path for path in (folder / FOLDER).glob("*.json") if not path.name.startswith("."))
+    return sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
 
 
 def read_kept(path: Path) -> Kept:

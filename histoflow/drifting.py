@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from histoflow import drift
 from histoflow.drift import SHOWS, Counted, Kept, Known, Reference
-from histoflow.errors import RunError, UserError
+from histoflow.errors import DataError, RunError, UserError
 from histoflow.evaluation.distributions import FEWEST, distance, limit_for
 from histoflow.runs import Run
 
@@ -45,7 +45,7 @@ class Drift:
     differences: tuple[Difference, ...]
     """None of them where there are too few images."""
     note: str
-    """What a reader must know of the bands."""
+    """What a reader must know of the bands, and of files that were left out."""
 
     @property
     def told(self) -> bool:
@@ -84,14 +84,35 @@ def look(run: Run, last: int = 1) -> Drift:
     if last < 1:
         raise UserError(f"--last must be at least 1. Got {last}.")
     reference = _reference_of(run)
-    kept = [drift.read_kept(path) for path in drift.kept_in(run.folder)]
-    ours = [one for one in kept if one.reference == reference.key][-last:]
+    ours, damaged = _latest(drift.kept_in(run.predictions), reference.key, last)
     if not ours:
         raise RunError(
             f"{run.id} has predicted no image files since it was evaluated. "
             f"Do that first: histoflow predict {run.id} IMAGES…"
         )
-    return _judged(reference, ours)
+    return _judged(reference, ours, damaged)
+
+
+def _latest(paths: Sequence[Path], key: str, last: int) -> tuple[list[Kept], list[str]]:
+    """The latest predictions that were counted by this reference, and what is the matter with older files.
+
+    Of the very latest files each must be whole, for it would be one of those.
+    """
+    found: list[Kept] = []
+    damaged = []
+    for place, path in enumerate(reversed(paths)):
+        try:
+            one = drift.read_kept(path)
+        except DataError as error:
+            if place < last:
+                raise
+            damaged.append(str(error))
+            continue
+        if one.reference == key:
+            found.append(one)
+        if len(found) == last:
+            break
+    return found[::-1], damaged
 
 
 def look_at(run: Run, kept: Path) -> Drift:
@@ -109,7 +130,7 @@ def _reference_of(run: Run) -> Reference:
     return reference
 
 
-def _judged(reference: Reference, kept: Sequence[Kept]) -> Drift:
+def _judged(reference: Reference, kept: Sequence[Kept], notes: Sequence[str] = ()) -> Drift:
     images = sum(one.images - one.problems for one in kept)
     found = {name: _together(name, kept) for name in reference.figures}
     return Drift(
@@ -117,7 +138,7 @@ def _judged(reference: Reference, kept: Sequence[Kept]) -> Drift:
         images=images,
         problems=sum(one.problems for one in kept),
         differences=_differences(reference, found) if images >= FEWEST else (),
-        note=reference.note,
+        note=" ".join(filter(None, (reference.note, *(f"Left out: {note}" for note in notes)))),
     )
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from histoflow import drift, files, progress, seeds
@@ -16,7 +19,7 @@ from histoflow.engine.device import choose_device, machine_of
 from histoflow.engine.modes import computing
 from histoflow.engine.predict import predict
 from histoflow.errors import CheckpointError, DataError, DeviceMemoryError, RunError
-from histoflow.evaluation import by_group, fitting, further, predictions
+from histoflow.evaluation import by_group, fitting, further, optional, predictions
 from histoflow.evaluation import scores as scoring
 from histoflow.evaluation.fitting import Fitted
 from histoflow.evaluation.intervals import with_intervals
@@ -40,46 +43,139 @@ def evaluate_run(
     model = workshop.model(weights_follow=True)
     checkpoint.load_weights(best, model)
     store.verify(["val", "test"])
-    validation = _validation(workshop, model, store, run)
+    validation = _said(workshop, model, store.split("val"), run, best, "Predicting validation")
+    predictions.save(run.folder, validation, predictions.VALIDATION)
     fitted = fitting.fit(validation, experiment.evaluation, best.model_hash)
     fitted.save(run.folder)
     _refer(store, validation, fitted, experiment, run)
     run.record_opening(reason, best.model_hash)
     test = store.unseal_test()
     begin = time.perf_counter()
-    with computing(workshop.plan, workshop.device, deterministic=experiment.compute.deterministic):
-        kept = predicted(workshop, model, test)
-        speed = len(test) / (time.perf_counter() - begin)
-        robustness = degradation.look(workshop, model, test, kept, fitted, run.folder)
-        explained = looking.look(workshop, model, store, test, kept, fitted, run.folder)
+    kept = _said(workshop, model, test, run, best, "Evaluating")
+    speed = len(test) / (time.perf_counter() - begin)
+    data = _figures(workshop, kept, validation, fitted, best)
+    run.write_speed(speed, machine_of(workshop.device).name, best.model_hash)
+    predictions.save(run.folder, kept)
+    by_group.save(run.folder, experiment.evaluation, kept, fitted)
+    _write(run, data | _unlooked(experiment, run))
+    mark_evaluated(run)
+    with _computing(workshop):
+        data |= {
+            "robustness": _robustness(workshop, model, test, kept, fitted, run),
+            "explained": _explained(workshop, model, store, test, kept, fitted, run),
+        }
+    _write(run, data)
+    return data
+
+
+def _said(
+    workshop: Workshop,
+    model: torch.nn.Module,
+    split: SplitReader,
+    run: Run,
+    best: checkpoint.Checkpoint,
+    doing: str,
+) -> Predictions:
+    with _computing(workshop):
+        found = predicted(workshop, model, split, doing)
+    _refuse_no_numbers(found, run)
+    return replace(found, model=best.model_hash)
+
+
+def _computing(workshop: Workshop) -> AbstractContextManager[None]:
+    deterministic = workshop.experiment.compute.deterministic
+    return computing(workshop.plan, workshop.device, deterministic=deterministic)
+
+
+def _refuse_no_numbers(found: Predictions, run: Run) -> None:
+    bad = np.any(~np.isfinite(found.probabilities), axis=1)
+    if not bad.any():
+        return
+    first = int(bad.argmax())
+    source = f"image {first}" if found.sources is None else f"image {first}, {found.sources[first]}"
+    raise DataError(
+        f"The network of run {run.id} must give finite numbers. For {bad.sum():,} of {len(bad):,} images it "
+        f"does not; the first is {source}. Evaluate it on another device (--device cpu), or train it anew in "
+        f"higher precision (compute.precision=fp32)."
+    )
+
+
+def _figures(
+    workshop: Workshop,
+    kept: Predictions,
+    validation: Predictions,
+    fitted: Fitted,
+    best: checkpoint.Checkpoint,
+) -> dict[str, Any]:
     scores, intervals = _scored(workshop, kept)
-    data = {
+    experiment, registry = workshop.experiment, workshop.registry
+    return {
         "split": "test",
         "images": len(kept.labels),
         "epoch": best.epoch,
         "model": best.model_hash,
-        **scoring.to_json(scores, store.manifest.classes),
+        **scoring.to_json(scores, workshop.manifest.classes),
         "intervals": intervals,
         **further.look(experiment, workshop.metrics, kept, validation, fitted, registry),
-        "robustness": robustness,
-        "explained": explained,
     }
-    predictions.save(run.folder, kept)
-    by_group.save(run.folder, experiment.evaluation, kept, fitted)
+
+
+def _write(run: Run, data: dict[str, Any]) -> None:
+    """After the other files, so that figures are never of a model whose files are not all there."""
     files.write_json(run.folder / "metrics.json", data)
-    run.write_speed(speed, machine_of(workshop.device).name, best.model_hash)
+
+
+def mark_evaluated(run: Run) -> None:
+    """Of a run whose training has ended, and that has its figures."""
     if run.read().state == "trained":
         run.update(state="evaluated")
-    return data
 
 
-def _validation(workshop: Workshop, model: torch.nn.Module, store: PackedStore, run: Run) -> Predictions:
-    """What the model says of the validation split, kept in validation.npz."""
-    deterministic = workshop.experiment.compute.deterministic
-    with computing(workshop.plan, workshop.device, deterministic=deterministic):
-        found = predicted(workshop, model, store.split("val"), "Predicting validation")
-    predictions.save(run.folder, found, predictions.VALIDATION)
-    return found
+# ── What is looked at once the figures are safe ─────────────────────────────────────────────────
+
+
+def _unlooked(experiment: Experiment, run: Run) -> dict[str, Any]:
+    """The sections as they stand until they are made, and where the process is ended before."""
+    asked = experiment.evaluation
+    note = (
+        f"The evaluation ended before this was looked at. Evaluate the run again: histoflow evaluate {run.id}"
+    )
+    return {
+        "robustness": {"note": note} if asked.robustness else None,
+        "explained": {"note": note} if asked.gallery or asked.embedding else None,
+    }
+
+
+def _robustness(
+    workshop: Workshop,
+    model: torch.nn.Module,
+    test: SplitReader,
+    kept: Predictions,
+    fitted: Fitted,
+    run: Run,
+) -> dict[str, Any] | None:
+    try:
+        return degradation.look(workshop, model, test, kept, fitted, run.folder)
+    except optional.FAILURES as error:
+        return {"note": optional.noted("Robustness was not looked at", error)}
+
+
+def _explained(
+    workshop: Workshop,
+    model: torch.nn.Module,
+    store: PackedStore,
+    test: SplitReader,
+    kept: Predictions,
+    fitted: Fitted,
+    run: Run,
+) -> dict[str, Any] | None:
+    try:
+        return looking.look(workshop, model, store, test, kept, fitted, run.folder)
+    except optional.FAILURES as error:
+        return {"note": optional.noted("Where the network looked was not found out", error)}
+
+
+# ── What belongs to a run ───────────────────────────────────────────────────────────────────────
 
 
 def _refer(
@@ -180,7 +276,7 @@ def results_of(run: Run) -> Results:
     if metrics is None:
         raise RunError(f"Run {run.id} has not been evaluated. Do that first: histoflow evaluate {run.id}")
     record = run.read()
-    kept = predictions.load(run.folder)
+    kept = predictions.load(run.folder, model=metrics["model"])
     return Results(
         folder=run.folder,
         run={**record.model_dump(mode="json"), "test_openings": run.openings()},

@@ -29,8 +29,9 @@ def packed() -> Path:
     return _writable(folder() / "data" / "packed")
 
 
-def runs() -> Path:
-    return _writable(folder() / "runs")
+def runs(*, reading: bool = False) -> Path:
+    """For ``reading`` it need not be writable."""
+    return _found(folder() / "runs", reading)
 
 
 def studies() -> Path:
@@ -43,9 +44,9 @@ def cross_validations() -> Path:
     return _writable(folder() / "cross-validations")
 
 
-def models() -> Path:
-    """The registry of models."""
-    return _writable(folder() / "models")
+def models(*, reading: bool = False) -> Path:
+    """The registry of models. For ``reading`` it need not be writable."""
+    return _found(folder() / "models", reading)
 
 
 def lr_finds() -> Path:
@@ -61,6 +62,10 @@ def flow_runs() -> Path:
 def prefect() -> Path:
     """For the database of flows that run without a server of the user's own."""
     return _writable(folder() / "prefect")
+
+
+def _found(path: Path, reading: bool) -> Path:
+    return path if reading and path.is_dir() else _writable(path)
 
 
 def _writable(path: Path) -> Path:

@@ -37,6 +37,8 @@ def _content(path: Path) -> bytes:
         ) from error
     except OSError as error:
         raise DataError(f"Cannot read {path}: {error.strerror}. Bring it back, or fetch again.") from error
+    except ValueError as error:
+        raise UnreadableImage(f"no file can have its name: {error}") from error
 
 
 def _whole(path: Path) -> bytes:

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from histoflow import drift, progress
-from histoflow.answering import answers_of, bare
+from histoflow.answering import NOT_FINITE, answers_of, bare, finite
 from histoflow.components import Transform
 from histoflow.data import incoming, listed
 from histoflow.data.appearance import measured
-from histoflow.data.incoming import Incoming
+from histoflow.data.incoming import Image, Incoming
 from histoflow.data.predictions import Answers, PredictionTable, refuse_taken, sink_of, table_at
 from histoflow.data.store import Manifest, read_manifest
 from histoflow.engine import checkpoint
@@ -32,7 +32,7 @@ from histoflow.engine.checkpoint import Checkpoint
 from histoflow.engine.device import cores
 from histoflow.engine.inference import Tta
 from histoflow.engine.modes import computing
-from histoflow.errors import CheckpointError, DataError, UserError
+from histoflow.errors import CheckpointError, DataError, StorageError, UserError
 from histoflow.evaluating import store_of, workshop_with
 from histoflow.evaluation import fitting
 from histoflow.evaluation.fitting import Fitted
@@ -123,8 +123,20 @@ def predict_run(experiment: Experiment, run: Run, wanted: Wanted, registry: Regi
             keeper=keeper,
         )
         _fill(table, judge, arriving, size)
-    kept = keeper.save(run.folder, wanted.out, table.rows, table.problems) if keeper else None
-    return Done(table.rows, table.problems, kept)
+    return Done(table.rows, table.problems, _kept(keeper, run, wanted.out, table) if keeper else None)
+
+
+def _kept(keeper: drift.Keeper, run: Run, out: Path, table: PredictionTable) -> Path | None:
+    """None where it cannot be written: the table stands all the same."""
+    try:
+        return keeper.save(run.predictions, out, table.rows, table.problems)
+    except (OSError, StorageError) as error:
+        reason = str(error).rstrip(".")
+        progress.say(
+            f"{out} is written, but drift cannot be told from it: {reason}. To change that, make "
+            f"{run.predictions} a folder that can be written to, and predict again."
+        )
+        return None
 
 
 def manifest_of(run: Run) -> Manifest:
@@ -155,9 +167,18 @@ def _known(
             f"and nothing is kept to tell drift from. To change that: histoflow evaluate {run.id}"
         )
         return bare(model_hash, manifest.task), None
+    _refuse_unfit(run, fitted, len(manifest.classes))
     if wanted.split or reference is None or reference.model != model_hash:
         reference = None
     return fitted, reference
+
+
+def _refuse_unfit(run: Run, fitted: Fitted, classes: int) -> None:
+    if problem := fitted.problem_with(classes):
+        raise DataError(
+            f"{run.folder / fitting.FILE} is damaged: {problem}. "
+            f"Evaluate the run again: histoflow evaluate {run.id}"
+        )
 
 
 # ── The images ──────────────────────────────────────────────────────────────────────────────────
@@ -214,15 +235,20 @@ class _Judge:
     """What of it goes into the table."""
     keeper: drift.Keeper | None
 
-    def answers(self, images: Sequence[NDArray[np.uint8]], helper: Executor) -> Answers:
+    def answers(
+        self, images: Sequence[NDArray[np.uint8]], helper: Executor
+    ) -> tuple[Answers, NDArray[np.bool_]]:
+        """To those that there are answers to, and which these are."""
         if not images:
-            return answers_of(self.shown, self.predictor.of_none)
+            return answers_of(self.shown, self.predictor.of_none), np.empty(0, bool)
         together = np.stack(images)
         looks = helper.submit(measured, together) if self.keeper else None  # while the network works
         probabilities = self.predictor.probabilities(together)
+        told = finite(probabilities)
         if self.keeper and looks:
-            self.keeper.add(looks.result(), answers_of(self.fitted, probabilities))
-        return answers_of(self.shown, probabilities)
+            some = {name: values[told] for name, values in looks.result().items()}
+            self.keeper.add(some, answers_of(self.fitted, probabilities[told]))
+        return answers_of(self.shown, probabilities[told]), told
 
 
 def _fill(table: PredictionTable, judge: _Judge, arriving: _Arriving, batch_size: int) -> None:
@@ -232,12 +258,15 @@ def _fill(table: PredictionTable, judge: _Judge, arriving: _Arriving, batch_size
         ThreadPoolExecutor(1, "measure") as helper,
     ):
         while batch := list(islice(images, batch_size)):
-            pixels = [one.image for one in batch if one.image is not None]
-            if not pixels and not table.rows:
+            usable = [place for place, one in enumerate(batch) if one.image is not None]
+            if not usable and not table.rows:
                 _refuse_other_size(batch)
-            names, problems = [one.name for one in batch], [one.problem for one in batch]
+            answers, told = judge.answers([cast("Image", batch[place].image) for place in usable], helper)
+            problems = [one.problem for one in batch]
+            for place in np.array(usable, np.int64)[~told]:
+                problems[place] = NOT_FINITE
             carried = arriving.carried_of(slice(table.rows, table.rows + len(batch)))
-            table.add(names, problems, judge.answers(pixels, helper), carried)
+            table.add([one.name for one in batch], problems, answers, carried)
             advance(len(batch))
 
 

@@ -22,10 +22,13 @@ def find(reference: str) -> Run:
 
 def of_folder(folder: Path) -> Run:
     """What ``find`` found, by its folder alone."""
-    return models.Version(folder).run if home.models() in folder.parents else Run(folder)
+    return models.Version(folder).run if home.models(reading=True) in folder.parents else Run(folder)
 
 
 def _is_model(reference: str) -> bool:
-    if any((place / RECORD).is_file() for place in (Path(reference), home.runs() / reference)):
+    if (Path(reference) / RECORD).is_file():
         return False
-    return "@" in reference or reference in {line.name for line in models.listing()}
+    if "@" in reference:  # no run's id has one
+        return True
+    known = {line.name for line in models.listing()}
+    return reference in known and not (home.runs(reading=True) / reference / RECORD).is_file()

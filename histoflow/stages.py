@@ -326,13 +326,14 @@ def evaluate(
     With ``again=False`` a model that has been evaluated keeps its figures, and the seal stays closed.
     ``device`` takes the place of the experiment's.
     """
-    from histoflow.evaluating import evaluate_run, figures_of_best
+    from histoflow.evaluating import evaluate_run, figures_of_best, mark_evaluated
 
     registry = registry or plugins.installed()
     experiment = experiment_of(run, registry)
     with run.lock():
         known = None if again else figures_of_best(run)
         if known is not None:
+            mark_evaluated(run)
             return Evaluated(run=run.folder, metrics=known)
         return Evaluated(run=run.folder, metrics=evaluate_run(experiment, run, reason, registry, device))
 

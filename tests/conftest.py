@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import httpx
 import pytest
@@ -146,8 +147,11 @@ def cli(cli_environment: dict[str, str]) -> Cli:
 
 
 @pytest.fixture
-def typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Typed:
-    """Type a command in an empty folder, in this process; returns its exit code."""
+def typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Typed]:
+    """Type a command in an empty folder, in this process; returns its exit code.
+
+    What commands write into the environment is taken back.
+    """
     from histoflow_flows import cli
 
     monkeypatch.chdir(tmp_path)
@@ -158,4 +162,5 @@ def typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Typed:
             cli.main()
         return int(ended.value.code or 0)
 
-    return command
+    with patch.dict(os.environ):
+        yield command

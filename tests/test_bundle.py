@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import zipfile
@@ -123,9 +124,40 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
 
 
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
-    path = rewritten(tmp_path, lambda data: data | {"model": "0" * 64})
+    other = {"model": "0" * 64}
+    path = rewritten(tmp_path, lambda data: data | other | {"fitted": data["fitted"] | other})
     with pytest.raises(BundleError, match="does not hold the weights of the model that it describes"):
         load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"classes": ["a", "b", "c"]}, "a binary task has 2 classes, and there are 3"),
+        ({"classes": ["a", "a"]}, r"the classes of a binary task cannot be \('a', 'a'\)"),
+        ({"task": "multiclass", "classes": ["a"]}, "the classes of a multiclass task cannot be"),
+        ({"task": "multilabel"}, "fitted is of a binary task, and the model of a multilabel one"),
+        ({"mean": [0.5]}, "mean must have a figure for each of 3 channels, and has 1"),
+        ({"channels": 1}, "mean must have a figure for each of 1 channels, and has 3"),
+        ({"std": [0.2, 0, 0.2]}, r"damaged at std\.1: Input should be greater than 0"),
+        ({"size": [0, 24]}, r"damaged at size\.0: Input should be greater than 0"),
+        ({"train_counts": [4]}, "train_counts must have a figure for each of 2 classes"),
+        ({"fitted": {"model": "0" * 64}}, "fitted is of model 0000000000000000, and not of"),
+        ({"fitted": {"temperature": -1}}, r"damaged at fitted\.temperature: Input should be greater than 0"),
+        ({"fitted": {"levels": [0.1]}}, "damaged at fitted: there must be a level for each of 2 classes"),
+        ({"fitted": {"schema_version": 99}}, r"fitted\.schema_version: it must be 1 .* and is 99"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_together_is_refused(
+    tmp_path: Path, changed: dict[str, Any], message: str
+) -> None:
+    def change(entries: dict[str, bytes]) -> None:
+        data = json.loads(entries["manifest.json"])
+        fitted = data["fitted"] | changed.get("fitted", {})
+        entries["manifest.json"] = json.dumps(data | changed | {"fitted": fitted}).encode()
+
+    with pytest.raises(BundleError, match=message):
+        load_model(repacked(tmp_path, change))
 
 
 # ── Plugins that are missing or are others ──────────────────────────────────────────────────────

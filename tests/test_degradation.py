@@ -74,7 +74,7 @@ def test_another_look_finds_the_same(evaluated):
     ("harm", "message"),
     [
         (lambda path: path.write_bytes(path.read_bytes()[:200]), "is damaged"),
-        (lambda path: np.savez(path, labels=np.zeros(3)), "is damaged.*missing"),
+        (lambda path: np.savez(path, labels=np.zeros(3)), "is damaged.*it lacks changed"),
         (lambda path: path.unlink(), "evaluation.robustness=true"),
     ],
     ids=["cut", "other", "gone"],
@@ -176,9 +176,19 @@ def test_a_part_holds_of_each_class_its_share():
 
 def test_half_of_each_class_is_shifted_either_way():
     labels = np.arange(100) % 2  # every second place is of one class
-    directions = degradation.alternating(degradation.in_strata(labels, seed=5))
+    directions = degradation.alternating(degradation.in_strata(labels, seed=5), 100)
     assert sorted(np.unique(directions)) == [-1, 1]
     assert directions[labels == 0].sum() == directions[labels == 1].sum() == 0
+
+
+@pytest.mark.parametrize("images", [200, 400, 401])
+def test_half_of_each_class_is_shifted_either_way_of_a_part_as_well(images):
+    """Twice and four times as many as are taken: those of every second place would all go one way."""
+    labels = np.random.default_rng(0).integers(0, 2, images)
+    chosen = degradation.spread(degradation.in_strata(labels, seed=5), 100)
+    directions = degradation.alternating(chosen, images)
+    for kind in (0, 1):
+        assert abs(directions[chosen[labels[chosen] == kind]].sum()) <= 1
 
 
 def test_several_labels_are_dealt_by_their_combination():

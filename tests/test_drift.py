@@ -61,7 +61,7 @@ def keep(run: Run, images: Images, tta: str = "none", problems: int = 0) -> Path
     keeper = Keeper(reference, CLASSES, tta)
     for part in np.array_split(images, 3):
         keeper.add(measured(part), answers_of(FITTED, said_of(part)))
-    return keeper.save(run.folder, Path("table.parquet"), len(images) + problems, problems)
+    return keeper.save(run.predictions, Path("table.parquet"), len(images) + problems, problems)
 
 
 def test_images_of_the_same_kind_stay_within_the_bands(run: Run, store: PackedStore) -> None:
@@ -121,6 +121,30 @@ def test_the_latest_predictions_are_taken_together(run: Run, store: PackedStore)
     assert [one.distance for one in at_once.differences] == [one.distance for one in two.differences]
 
 
+def test_only_the_latest_predictions_are_read(run: Run, store: PackedStore) -> None:
+    write_reference(run, store)
+    images = pixels(store.split("train"))
+    first = keep(run, images)
+    keep(run, images)
+    first.write_text("{")
+    assert drifting.look(run).note == ""
+    with pytest.raises(DataError, match=rf"{first.name} is damaged"):
+        drifting.look(run, 2)
+
+
+def test_a_damaged_file_before_the_latest_is_left_out_and_named(run: Run, store: PackedStore) -> None:
+    reference = write_reference(run, store)
+    images = pixels(store.split("train"))
+    oldest, damaged, other = (keep(run, images) for _ in range(3))
+    of_another = drift.read_kept(other).model_copy(update={"reference": "of a former evaluation"})
+    other.write_text(of_another.model_dump_json())
+    damaged.write_text("{")
+    found = drifting.look(run)
+    assert found.images == len(images)
+    assert found.note.startswith(f"Left out: {damaged} is damaged")
+    assert drift.read_kept(oldest).reference == reference.key
+
+
 def test_too_few_images_tell_nothing(run: Run, store: PackedStore) -> None:
     write_reference(run, store)
     keep(run, np.zeros((12, 16, 16, 3), np.uint8))
@@ -146,7 +170,7 @@ def test_of_several_labels_each_class_is_a_figure(run: Run, store: PackedStore) 
     reference = drift.write_reference(run.folder, split, validation, fitted, ("edema", "mass"), seed=1)
     keeper = Keeper(reference, ("edema", "mass"), "none")
     keeper.add(measured(pixels(split)), answers_of(fitted, shown[:, ::-1]))
-    keeper.save(run.folder, Path("table.parquet"), len(split), 0)
+    keeper.save(run.predictions, Path("table.parquet"), len(split), 0)
     told = {one.figure: one.words for one in drifting.look(run).outside}
     assert told["shows mass"] == (
         "'mass' is told more often, of 100.0% of the images where it was 0.0% of validation"
@@ -164,6 +188,13 @@ def test_few_groups_cannot_tell_how_groups_differ(run: Run, store: PackedStore) 
     assert "only 2 groups" in reference.note
     keep(run, pixels(split))
     assert drifting.look(run).note == reference.note
+    several = np.arange(len(split)).astype(np.str_)
+    several[6:] = several[5]
+    kept = Predictions(probabilities=validation.probabilities, labels=split.labels, groups=several)
+    some = drift.write_reference(run.folder, split, kept, FITTED, CLASSES, seed=1)
+    assert (some.groups, some.note) == (
+        6, "Validation has only 6 groups: bands are wide, and only great changes are seen.",
+    )  # fmt: skip
     assert write_reference(run, store).groups == len(set(split.groups if split.groups is not None else ()))
 
 

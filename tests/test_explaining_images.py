@@ -113,6 +113,15 @@ def test_the_plane_holds_the_directions_of_most_variance_and_never_turns_over() 
     np.testing.assert_allclose(plane_of(features[shuffled])[0], points[shuffled], atol=1e-3)
 
 
+def test_the_plane_is_that_of_the_differences_however_large_the_mean() -> None:
+    chance = np.random.default_rng(0)
+    features = (chance.normal(size=(300, 8)) * np.linspace(0.3, 0.02, 8)).astype(np.float32)
+    points, explained = plane_of(features)
+    moved, shares = plane_of(features + np.float32(1024))
+    np.testing.assert_allclose(shares, explained, rtol=1e-3)
+    np.testing.assert_allclose(moved, points, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("features", "words"),
     [
@@ -258,6 +267,29 @@ def test_a_layer_that_its_plugin_misnames_costs_the_overlays_and_not_the_evaluat
     assert (len(gallery.images), len(gallery.maps)) == (len(told["gallery"]["images"]), 0)
 
 
+class TooLarge(torch.nn.Module):
+    """For its device, once it is asked what it was not trained for."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(4, outputs)
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("Tried to allocate 20 GiB")
+
+
+def test_a_device_that_is_too_small_costs_the_pictures_and_says_what_to_do(run: Run, tmp_path: Path) -> None:
+    known = installed().components
+    found = known["architecture", "cnn"]
+    too_large = replace(found.component, build=lambda _, __, outputs: TooLarge(outputs), skeleton=None)
+    registry = Registry({**known, ("architecture", "cnn"): replace(found, component=too_large)})
+    told = looked(run, tmp_path, registry, gallery=2)
+    assert "does not fit into the memory" in told["gallery"]["note"]
+    assert "evaluation.gallery=0" in told["gallery"]["note"]
+    assert "evaluation.embedding=false" in told["embedding"]["note"]
+    assert len(told["gallery"]["images"]) > 3
+
+
 def test_a_damaged_file_is_told_and_a_missing_one_is_none(tmp_path: Path) -> None:
     assert galleries.load(tmp_path) is None
     (tmp_path / galleries.FILE).write_bytes(b"PK\x03\x04 and no more")
@@ -283,3 +315,14 @@ def test_no_examples_at_all_are_kept_as_none(tmp_path: Path) -> None:
     kept = galleries.load(tmp_path)
     assert kept is not None
     assert (kept.images.shape, kept.indices.tolist()) == ((0, 8, 8, 3), [])
+
+
+def test_the_plane_is_that_of_scikit_learn() -> None:
+    from sklearn.decomposition import PCA
+
+    rng = np.random.default_rng(3)
+    features = (rng.normal(size=(60, 7)) @ rng.normal(size=(7, 7)) + 900).astype(np.float32)
+    points, shares = plane_of(features)
+    reference = PCA(n_components=2).fit(features.astype(np.float64))
+    assert np.allclose(np.abs(points), np.abs(reference.transform(features.astype(np.float64))), atol=1e-3)
+    assert np.allclose(shares, reference.explained_variance_ratio_, atol=1e-6)

@@ -73,6 +73,58 @@ class OneSpot(nn.Module):
         return torch.stack([brightness, -brightness], dim=1)
 
 
+class Aside(nn.Module):
+    """Has a layer whose output nobody uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.aux, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 3), nn.Linear(8, 2)
+
+    def forward(self, batch: Tensor) -> Tensor:
+        found: Tensor = self.body(batch)
+        self.aux(found)
+        outputs: Tensor = self.head(found.mean(dim=(2, 3)))
+        return outputs
+
+
+class Overwriting(Aside):
+    """Changes what the gradient of its sigmoid needs."""
+
+    def forward(self, batch: Tensor) -> Tensor:
+        found = torch.sigmoid(self.body(batch)).mul_(2)
+        outputs: Tensor = self.head(found.mean(dim=(2, 3)))
+        return outputs
+
+
+class Attention(nn.Module):
+    """As timm writes it: its dropout gives images × heads × tokens × tokens."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm, self.qkv, self.attn_drop = nn.LayerNorm(width), nn.Linear(width, 3 * width), nn.Dropout()
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        count, length, width = tokens.shape
+        query, key, value = self.qkv(self.norm(tokens)).view(count, length, 3, 2, -1).permute(2, 0, 3, 1, 4)
+        mixed = self.attn_drop((query @ key.mT).softmax(dim=-1)) @ value
+        return tokens + mixed.transpose(1, 2).reshape(count, length, width)
+
+
+class Tokens(nn.Module):
+    def __init__(self, *, with_class: bool) -> None:
+        super().__init__()
+        self.patches, self.with_class = nn.Conv2d(3, 16, 16, 16), with_class
+        self.blocks, self.head = nn.Sequential(Attention(16), Attention(16)), nn.Linear(16, 2)
+
+    def forward(self, batch: Tensor) -> Tensor:
+        tokens = self.patches(batch).flatten(2).mT
+        if self.with_class:
+            tokens = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1)
+        tokens = self.blocks(tokens)
+        outputs: Tensor = self.head(tokens[:, 0] if self.with_class else tokens.mean(dim=1))
+        return outputs
+
+
 @pytest.mark.parametrize("name", sorted(installed().of_kind(Architecture)))
 def test_every_built_in_network_shows_where_it_looks(name: str) -> None:
     """Of one output for two classes; what speaks for one of them is not what speaks for the other."""
@@ -171,12 +223,24 @@ def test_without_places_it_says_so() -> None:
     ("named", "words"),
     [
         ("backbone", r"must name a module that its network calls.*Got 'backbone'.*The last of them:.*8"),
+        ("aux", r"on whose places the outputs depend. Got 'aux'"),
         ("7", r"'7' of the architecture must give N×C×h×w.*For images of \(3, 3, 32, 32\) it gives \(3, 8\)"),
     ],
 )
 def test_a_wrong_name_is_told(named: str, words: str) -> None:
     with pytest.raises(ExplanationError, match=words):
-        spatial_layer(convolutions(3), images(), named)
+        spatial_layer(Aside() if named == "aux" else convolutions(3), images(), named)
+
+
+@pytest.mark.parametrize("with_class", [True, False])
+def test_how_tokens_look_at_each_other_is_no_grid_of_the_image(with_class: bool) -> None:
+    layer = spatial_layer(Tokens(with_class=with_class).eval(), images(2, size=(64, 64)))
+    assert (layer.layout, layer.grid) == ("tokens", (4, 4))
+
+
+def test_a_network_that_has_no_gradients_is_told() -> None:
+    with pytest.raises(ExplanationError, match="cannot tell how its outputs depend.*inplace operation"):
+        spatial_layer(Overwriting(), images())
 
 
 def test_outputs_that_stand_for_no_class_are_told() -> None:

@@ -38,6 +38,10 @@ def patch(mode: str = "RGB") -> Image.Image:
     return Image.new("RGB", (12, 8), tuple(RED)).convert(mode)
 
 
+def test_a_name_that_no_file_can_have_is_an_image_that_cannot_be_read() -> None:
+    assert reason(Path("a\0.png")) == "no file can have its name: embedded null byte"
+
+
 def noise(side: int = 64) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8))
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 import histoflow
 from exported import bundle as bundle_of_the_run
@@ -132,6 +133,21 @@ def test_an_image_that_cannot_be_used_is_told_by_its_index(
 ) -> None:
     with pytest.raises(DataError, match=message):
         model.predict(given(images[0]))
+
+
+def test_an_image_that_the_network_says_no_number_of_is_told_by_its_index(
+    model: Model, images: NDArray[np.uint8]
+) -> None:
+    def link(outputs: Tensor) -> NDArray[np.float64]:
+        found = model._terms.link(outputs)
+        found[2] = np.nan
+        return found
+
+    broken = replace(model, _terms=replace(model._terms, link=link), _predictors={})
+    with pytest.raises(DataError, match=r"images\[2\] cannot be predicted: .* not finite"):
+        broken.predict(images)
+    with pytest.raises(DataError, match=r"images\[2\]"):
+        broken.of_pixels(images[:, :24, :24])
 
 
 def test_images_of_another_size_are_told(tmp_path: Path, images: NDArray[np.uint8]) -> None:

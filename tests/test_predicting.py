@@ -209,6 +209,39 @@ def test_what_drift_is_told_from_is_kept_with_each_prediction_of_files(
     assert stages.predict(run, split="val", out=tmp_path / "val.parquet").kept is None
 
 
+def test_an_image_that_the_network_says_no_number_of_is_a_row_with_the_problem(
+    run: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = sorted(pictures.rglob("*.png"))
+    Image.new("RGB", (32, 32), "white").save(paths[3])
+    paths[5].write_bytes(b"no image")
+    real = predictor.outputs_of
+
+    def overflowing(network: Any, images: torch.Tensor, dtype: Any) -> torch.Tensor:
+        one_colour = images.flatten(2).std(dim=2).amax(dim=1) < 1e-6
+        return torch.where(one_colour[:, None], torch.nan, real(network, images, dtype))
+
+    monkeypatch.setattr(predictor, "outputs_of", overflowing)
+    done = stages.predict(run, [pictures], out=tmp_path / "table.json", batch_size=16)
+    rows = json.loads(done.table.read_text(), parse_constant=pytest.fail)
+    assert [place for place, row in enumerate(rows) if row["problem"]] == [3, 5]
+    assert rows[3]["problem"] == "the network gives numbers for it that are not finite"
+    assert {rows[3][name] for name in rows[3]} - {rows[3]["path"], rows[3]["problem"]} == {None}
+    assert done.kept
+    kept = drift.read_kept(done.kept)
+    assert (done.problems, kept.problems) == (2, 2)
+    assert {one.images for one in kept.figures.values()} == {len(paths) - 2}
+
+
+def test_what_was_fitted_for_other_classes_is_refused(run: Run, tmp_path: Path) -> None:
+    shutil.copytree(run.folder, tmp_path / "run")
+    fitted_of(run).model_copy(update={"task": "multiclass", "levels": (0.1,) * 3}).save(tmp_path / "run")
+    with pytest.raises(
+        DataError, match=r"a level for each of 2 classes, and are 3 levels\. Evaluate the run"
+    ):
+        stages.predict(Run(tmp_path / "run"), split="val", out=tmp_path / "table.parquet")
+
+
 def test_a_registered_model_predicts_when_its_run_and_data_are_gone(
     run: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,6 +259,31 @@ def test_a_registered_model_predicts_when_its_run_and_data_are_gone(
     assert pq.read_table(done.table).equals(expected)
     assert references.of_folder(references.find("colon@1").folder).id == "colon@1"
     assert drifting.look(references.find("colon")).images == len(expected)
+
+
+def test_a_version_of_a_model_is_read_alone_and_never_written_to(
+    run: Run,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("HISTOFLOW_HOME", str(tmp_path / "home"))
+    shutil.copytree(run.folder, tmp_path / "home" / "runs" / "run")
+    version = models.register(references.find("run"), "colon")
+    before = sorted(version.folder.rglob("*"))
+    found = references.find("colon@1")
+    kept = stages.predict(found, [pictures], out=tmp_path / "first.csv").kept
+    assert kept
+    assert kept.parent == tmp_path / "home" / "models" / "colon" / "predictions" / "0001"
+    assert sorted(version.folder.rglob("*")) == before
+    kept.unlink()
+    kept.parent.rmdir()
+    kept.parent.write_text("no folder can be made here")
+    with caplog.at_level("INFO", "histoflow"):
+        assert stages.predict(found, [pictures], out=tmp_path / "second.csv").kept is None
+    assert "second.csv is written, but drift cannot be told from it" in caplog.text
+    assert (tmp_path / "second.csv").read_text() == (tmp_path / "first.csv").read_text()
 
 
 def test_images_that_cannot_be_used_become_rows_and_are_counted(

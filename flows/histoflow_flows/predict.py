@@ -8,7 +8,7 @@ from typing import Literal
 from prefect import flow
 from prefect.events import emit_event
 
-from histoflow import drifting, references
+from histoflow import drifting, references, runs
 from histoflow.runs import Run
 from histoflow.stages import Predicted
 from histoflow_flows import evidence, flow_run, tasks
@@ -31,18 +31,23 @@ def predict_flow(
 ) -> Path:
     """Predict image files, folders or a list of them, or a packed split, with a run or a registered model.
 
-    Returns the table: ``out``, or ``predictions.parquet`` in the run's folder. One that is there is
-    replaced, for a flow run that begins anew writes it a second time. Where the images have drifted away from
-    those of validation, the event ``histoflow.drift`` tells so.
+    Returns the table: ``out``, or a file of this flow run's own in the run's folder ``predictions``; of a
+    registered model in ``predictions/<version>`` of the model's. One that is there is replaced, for a flow
+    run that begins anew writes it a second time. Where the images have drifted away from those of
+    validation, the event ``histoflow.drift`` tells so.
     """
     flow_run.claim()
     # 'latest' and a model's champion stay the same when the flow run begins anew.
     found = references.of_folder(Path(flow_run.remembered(lambda: str(references.find(run).folder))))
-    table = Path(out) if out else found.folder / "predictions.parquet"
+    table = Path(out) if out else found.predictions / f"{_own_name()}.parquet"
     with evidence.of_work(), gpu_slot():
         done = tasks.predict(found, [Path(image) for image in images or ()], split, table, tta, device, raw)
     _tell_drift(found, done)
     return done.table
+
+
+def _own_name() -> str:
+    return flow_run.run_id("predictions") or runs.new_id("predictions")
 
 
 def _tell_drift(run: Run, done: Predicted) -> None:

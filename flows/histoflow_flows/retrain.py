@@ -16,6 +16,7 @@ from histoflow import home, models, progress, runs, stages
 from histoflow.experiment import Experiment
 from histoflow.models import Version
 from histoflow.retraining import deciding, judging, verdict_record
+from histoflow.retraining.asked import Asked
 from histoflow.retraining.gate import Gate
 from histoflow.retraining.verdict_record import Judged
 from histoflow.runs import Run
@@ -78,6 +79,7 @@ def _challenge(
 ) -> Judged:
     """Train and evaluate, then the champion on the same test images."""
     with run.lock(), evidence.of_work():
+        Asked(name=name, gate=gate, warm_start=warm_start).keep(run.folder)
         packed = tasks.preprocess(experiment, raw)
         stages.hold_data(run, packed)
         if warm_start:

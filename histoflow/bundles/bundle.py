@@ -21,9 +21,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from histoflow import __version__, files
 from histoflow.components import DataInfo, Task
@@ -36,13 +43,14 @@ MANIFEST, WEIGHTS, ONNX, PROGRAM = "manifest.json", "weights.safetensors", "mode
 CARD, README = "MODEL_CARD.md", "README.md"
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _LARGEST_MANIFEST = 2**24
+_FEWEST_CLASSES: Mapping[Task, int] = {"binary": 2, "multiclass": 2, "multilabel": 1}
 _PIECE = 2**20
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 """The date of every entry, so that the same model makes the same file."""
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Part(_Record):
@@ -87,12 +95,12 @@ class Manifest(_Record):
     created: str
     task: Task
     classes: tuple[str, ...]
-    channels: int
-    size: tuple[int, int]
+    channels: PositiveInt
+    size: tuple[PositiveInt, PositiveInt]
     """Height and width after preprocessing."""
     mean: tuple[float, ...]
     """Per channel, of pixels from 0 to 1."""
-    std: tuple[float, ...]
+    std: tuple[PositiveFloat, ...]
     train_counts: tuple[int, ...]
     """Training images per class, which some components ask for when they are built."""
     train_images: int
@@ -118,6 +126,35 @@ class Manifest(_Record):
     """SHA-256 of every other entry."""
     sha256: str = ""
     """Of all the above, and so of the whole bundle."""
+
+    @model_validator(mode="after")
+    def _refuse_misfit(self) -> Self:
+        if problem := self._problem():
+            raise ValueError(problem)
+        return self
+
+    def _problem(self) -> str:
+        """What of it does not fit together, if anything."""
+        classes = len(self.classes)
+        if classes != len(set(self.classes)) or classes < _FEWEST_CLASSES[self.task]:
+            return f"the classes of a {self.task} task cannot be {self.classes}"
+        if self.task == "binary" and classes != 2:
+            return f"a binary task has 2 classes, and there are {classes}"
+        for name, per_channel in (("mean", self.mean), ("std", self.std)):
+            if len(per_channel) != self.channels:
+                found = len(per_channel)
+                return f"{name} must have a figure for each of {self.channels} channels, and has {found}"
+        if len(self.train_counts) not in (0, classes):
+            return f"train_counts must have a figure for each of {classes} classes"
+        return self._problem_of(self.fitted) if self.fitted else ""
+
+    def _problem_of(self, fitted: Fitted) -> str:
+        if fitted.model != self.model:
+            return f"fitted is of model {fitted.model[:16]}, and not of {self.model[:16]}"
+        if (fitted.task == "multilabel") != (self.task == "multilabel"):
+            return f"fitted is of a {fitted.task} task, and the model of a {self.task} one"
+        problem = fitted.problem_with(len(self.classes))
+        return f"fitted: {problem}" if problem else ""
 
     @property
     def info(self) -> DataInfo:
@@ -238,8 +275,9 @@ def _manifest(path: Path, content: bytes) -> Manifest:
         return Manifest.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "its beginning"
-        raise BundleError(f"{MANIFEST} of {path} is damaged at {place}: {first['msg']}. {_AGAIN}") from error
+        place = "".join(f" at {part}" for part in [".".join(map(str, first["loc"]))] if part)
+        reason = first["msg"].removeprefix("Value error, ")
+        raise BundleError(f"{MANIFEST} of {path} is damaged{place}: {reason}. {_AGAIN}") from error
 
 
 def _refuse_other_hash(path: Path, manifest: Manifest, wanted: str | None) -> None:

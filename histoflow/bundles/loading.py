@@ -19,7 +19,7 @@ from safetensors.torch import load as tensors_in
 from torch import Tensor, nn
 
 from histoflow import registry as plugins
-from histoflow.answering import answers_of, bare
+from histoflow.answering import NOT_FINITE, answers_of, bare, finite
 from histoflow.bundles import bundle, requirements
 from histoflow.bundles.bundle import Bundle, Manifest, Part
 from histoflow.bundles.given import Reading, usable
@@ -145,6 +145,7 @@ class Model:
         return self._predictors[tta]
 
     def _answered(self, raw: NDArray[np.float64]) -> Prediction:
+        _refuse_infinite(raw)
         found = answers_of(self.fitted, raw)
         several = self.task == "multilabel"
         return Prediction(
@@ -170,6 +171,15 @@ class Model:
             raise UserError(
                 f"images must be a list, or one array N×H×W×C. Got {shape}. Put a single image into a list."
             )
+
+
+def _refuse_infinite(raw: NDArray[np.float64]) -> None:
+    told = finite(raw)
+    if not told.all():
+        raise DataError(
+            f"images[{int(np.argmin(told))}] cannot be predicted: {NOT_FINITE}. Leave it out or, where "
+            f"precision is not fp32, load the model with that."
+        )
 
 
 def load_model(

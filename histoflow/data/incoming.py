@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoflow.data.store import SplitReader
-from histoflow.errors import DataError, UserError
+from histoflow.errors import DataError, UnreadableImage, UserError
 from histoflow.images import SUFFIXES, read_rgb
 
 Image = NDArray[np.uint8]
@@ -51,8 +51,7 @@ class Reader:
     def of(self, image: Image, name: str) -> Incoming:
         """An image that is decoded already, height × width × 3."""
         try:
-            for step in self.steps:
-                image = step(image)
+            image = self._processed(image)
         except DataError as error:
             return Incoming(name, None, str(error))
         if self.shape[2] == 1 and _is_grey(image):
@@ -60,6 +59,16 @@ class Reader:
         if image.shape != self.shape:
             return Incoming(name, None, self._other_size(image), other_size=True)
         return Incoming(name, image)
+
+    def _processed(self, image: Image) -> Image:
+        try:
+            for step in self.steps:
+                image = step(image)
+        except (DataError, MemoryError):
+            raise
+        except Exception as error:  # any code may stand in a plugin's step, and fail in any way
+            raise UnreadableImage(f"preprocessing failed with {type(error).__name__}: {error}") from error
+        return image
 
     def _other_size(self, image: Image) -> str:
         found, wanted = _described(image.shape), _described(self.shape)

@@ -71,7 +71,7 @@ def read(path: Path) -> Listed:
 
 def _csv(path: Path) -> pa.Table:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        names = next(csv.reader(file), [])
+        names = next(filter(None, csv.reader(file)), [])  # Arrow passes over blank lines as well
     as_text = pcsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
     return pcsv.read_csv(
         path, convert_options=as_text, parse_options=pcsv.ParseOptions(newlines_in_values=True)

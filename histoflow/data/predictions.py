@@ -209,7 +209,7 @@ class _Json:
     def write(self, table: pa.Table) -> None:
         for row in _plain(table).to_pylist():
             between = self.between if self.begun else ""
-            self.file.write(f"{between}{self.before}{json.dumps(row)}{self.after}".encode())
+            self.file.write(f"{between}{self.before}{json.dumps(row, allow_nan=False)}{self.after}".encode())
             self.begun = True
 
 

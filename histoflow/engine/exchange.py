@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from histoflow.errors import BundleError
 
-_LEAST = 1e-12
+_LEAST, _LEAST_OF_NO = torch.finfo(torch.float32).tiny, 1e-12
+"""Of a probability, and of what is left to 1, as where temperatures are fitted."""
 INPUT, OUTPUT = "images", "probabilities"
 _EXTRA = "histoflow[onnx]"
 Program = Any
@@ -52,7 +53,7 @@ class Graph(nn.Module):
         of_yes = probabilities.clamp(min=_LEAST).log() / self._temperature
         if not self._several:
             return of_yes.softmax(dim=1)
-        of_no = (1 - probabilities).clamp(min=_LEAST).log() / self._temperature
+        of_no = (1 - probabilities).clamp(min=_LEAST_OF_NO).log() / self._temperature
         return (of_yes - of_no).sigmoid()
 
 

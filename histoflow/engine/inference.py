@@ -18,6 +18,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from histoflow.errors import CheckpointError
+
 Tta = Literal["none", "flips", "dihedral"]
 View = Callable[[Tensor], Tensor]
 Change = Callable[[fx.GraphModule], fx.GraphModule]
@@ -66,6 +68,7 @@ def prepare(
     # Folded on the CPU: there float32 is exact, so that the comparison tells rounding from a mistake.
     ready = deepcopy(model).cpu().eval()
     images = torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
+    _refuse_infinite(ready, images)
     if fold:
         ready = _changed(ready, images, _folded)
     if device.type == "cpu" and (_has_onednn() if blocked is None else blocked):
@@ -74,6 +77,15 @@ def prepare(
             return in_blocks
     last = torch.channels_last if channels_last else torch.contiguous_format
     return ready.to(device).to(memory_format=last)
+
+
+@torch.no_grad()
+def _refuse_infinite(model: nn.Module, images: Tensor) -> None:
+    if not model(images.clone()).isfinite().all():
+        raise CheckpointError(
+            "A network must give finite numbers for images. This one gives others, even for random ones: its "
+            "weights are damaged, or its training diverged. Train it again, or take another run or version."
+        )
 
 
 def _has_onednn() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ def tables(settings: Evaluation, kept: Predictions, fitted: Fitted) -> dict[str,
 def save(folder: Path, settings: Evaluation, kept: Predictions, fitted: Fitted) -> None:
     """Each of the tables, as groups_mean.npz and the like."""
     for way, table in tables(settings, kept, fitted).items():
-        predictions.save(folder, table, f"groups_{way}.npz")
+        predictions.save(folder, replace(table, model=kept.model), f"groups_{way}.npz")
 
 
 def _grouped(kept: Predictions) -> Grouped | None:

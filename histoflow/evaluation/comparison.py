@@ -7,7 +7,7 @@ chance calls a model better that is only as good as the other in 2.5 of 100 comp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any, Literal
@@ -95,19 +95,10 @@ def compare(
     ``metrics`` names is computed as it stands there.
     """
     (given_a, truth), (given_b, _) = checked_split(a, labels), checked_split(b, labels)
-    units = units_of(truth, groups)
-    supports = (paired.of_all(units), *paired.of_classes(units, answers.shown(truth, given_a.shape[1])))
+    units, models = units_of(truth, groups), (given_a, given_b)
     beside = always.chosen(always.OF_PROBABILITIES, registry)
-    (recall,) = always.chosen(always.OF_CLASSES, registry).values()
-    pairs = {
-        name: _Pair(name, *chosen, (given_a, given_b), truth, supports, even=name in beside)
-        for name, chosen in {**beside, **metrics}.items()
-    }
-    of_classes = _Pair("recall", *recall, (given_a, given_b), truth, supports, even=False)
-    if len(units) >= paired.FEWEST_UNITS:
-        all_pairs = enumerate((*pairs.values(), of_classes))
-        tries = {(at, side): tried for at, pair in all_pairs for side, tried in enumerate(pair.tries)}
-        draw(tries, units, draws, seed)
+    pairs, of_classes = _pairs(metrics, beside, models, truth, units, registry)
+    _draw_all([*pairs.values(), of_classes], units, draws, seed)
     return Differences(
         images=len(truth),
         groups=len(units) if units.grouped else None,
@@ -120,6 +111,33 @@ def compare(
         recall=tuple(of_classes.difference(1 + index, units, level) for index in range(given_a.shape[1])),
         mcnemar=mcnemar(_right(given_a, truth), _right(given_b, truth)),
     )
+
+
+def _pairs(
+    metrics: Metrics,
+    beside: Metrics,
+    models: tuple[NDArray[np.float64], NDArray[np.float64]],
+    labels: NDArray[np.int64],
+    units: Units,
+    registry: Registry | None,
+) -> tuple[dict[str, _Pair], _Pair]:
+    """Every metric by its name, and the recall of the classes."""
+    shown = answers.shown(labels, models[0].shape[1])
+    supports = (paired.of_all(units), *paired.of_classes(units, shown))
+    (recall,) = always.chosen(always.OF_CLASSES, registry).values()
+    pairs = {
+        name: _Pair(name, *chosen, models, labels, supports, even=name in beside)
+        for name, chosen in {**beside, **metrics}.items()
+    }
+    return pairs, _Pair("recall", *recall, models, labels, supports, even=False)
+
+
+def _draw_all(pairs: Sequence[_Pair], units: Units, draws: int, seed: int) -> None:
+    """All on the same resamples; none where the units are too few for an interval."""
+    if len(units) < paired.FEWEST_UNITS:
+        return
+    tries = {(at, side): tried for at, pair in enumerate(pairs) for side, tried in enumerate(pair.tries)}
+    draw(tries, units, draws, seed)
 
 
 class _Pair:

@@ -2,7 +2,8 @@
 
 How well a class fits an image is its probability. The level of a class is set so that on validation the asked
 share of its images reach it, with the correction for finite samples: of n images, the ⌈(n + 1) × coverage⌉
-likeliest. For images drawn like those of validation, sets then hold the true class at least so often.
+likeliest. For images drawn like those of validation, sets then hold the true class at least so often; where
+validation picked the model as well, it may be a little less.
 
 Common classes have a level of their own, so that the promise holds for each of them. Rare ones share a level,
 and for them the promise holds on average. Where images have several labels, each pair of an image and a class

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
-import numpy as np
-
-from histoflow import files, progress
+from histoflow import progress
 from histoflow.components import Score
 from histoflow.errors import DataError
+from histoflow.evaluation import arrays
 from histoflow.evaluation.comparison import Difference, compare
 from histoflow.evaluation.intervals import DRAWS, LEVEL
 from histoflow.evaluation.scores import Metrics, score_all
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 FILE = "robustness.npz"
@@ -43,40 +41,33 @@ class Degraded:
     grades: NDArray[np.str_]
     strengths: NDArray[np.str_]
     groups: NDArray[np.str_] | None = None
+    model: str = ""
+    """The hash of the weights."""
 
 
 def save(folder: Path, degraded: Degraded) -> None:
-    columns = {name: column for name, column in vars(degraded).items() if column is not None}
-    with files.atomic_file(folder / FILE) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **columns)
+    arrays.save(folder / FILE, degraded)
 
 
 def load(folder: Path) -> Degraded:
     """Those of the run in this folder, or a DataError that says what is the matter with them."""
     path = folder / FILE
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-            return _checked({name: kept[name] for name in kept.files})
+        return arrays.load(path, Degraded, _check)
     except FileNotFoundError:
         raise DataError(
             f"There is no {path}: the run was evaluated without evaluation.robustness. "
             f"Train one with evaluation.robustness=true."
         ) from None
-    except (BadZipFile, zlib.error, EOFError, OSError, ValueError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path} is damaged: {error}. Evaluate the run again: histoflow evaluate {folder.name}"
-        ) from error
 
 
-def _checked(columns: dict[str, NDArray[Any]]) -> Degraded:
-    found = Degraded(**columns)
+def _check(found: Degraded) -> None:
     shape = (len(found.kinds), *found.clean.shape)
     if found.changed.shape != shape or len(found.labels) != len(found.clean):
         raise ValueError(
             f"it must hold {' × '.join(map(str, shape))} probabilities and a label for each image, and holds "
             f"{' × '.join(map(str, found.changed.shape))} and {len(found.labels)} labels"
         )
-    return found
 
 
 def from_file(folder: Path, metrics: Metrics, seed: int) -> dict[str, Any]:

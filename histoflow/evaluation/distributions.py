@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,11 +84,13 @@ def bands(
     drawn = np.stack(list(_counted(codes, int(starts[-1]), _blocks(count, groups, cuts[-1], seed), cuts)))
     whole = np.roll(drawn[:, cuts.index(count)], 1, axis=0)  # the set of one draw, the blocks of another
     parts = list(pairwise(starts))
+    further = _further(count if groups is None else len(np.unique(groups)), len(columns))
     limits = []
     for size in sizes:
         blocks = drawn[:, cuts.index(size)]
         far = np.stack([distance(whole[:, begin:end], blocks[:, begin:end]) for begin, end in parts])
-        limits.append(np.maximum(_limits(far), _unseen(min(size, count))))
+        widened = 1 - (1 - np.minimum(_limits(far), 1)) ** further  # of distances, which end at 1
+        limits.append(np.maximum(widened, _unseen(min(size, count))))
     return Bands(sizes, np.stack(limits, axis=1))
 
 
@@ -96,6 +99,19 @@ def _limits(far: NDArray[np.float64]) -> NDArray[np.float64]:
     each = np.quantile(far, _INSIDE, axis=1)
     beyond = np.divide(far, each[:, None], out=np.zeros_like(far), where=each[:, None] > 0).max(axis=0)
     return np.asarray(each * max(1.0, float(np.quantile(beyond, _INSIDE))))
+
+
+def _further(units: int, figures: int) -> float:
+    """How many times as far limits lie where so few units (groups or images) are drawn from.
+
+    Draws from few of them vary less than new ones would, and leave out what is rare. Both are made good as
+    for intervals (``paired.tail_of``): by going as far out as Student's t is beyond the normal distribution,
+    here at the level that each of so many figures must keep for all to lie inside.
+    """
+    from scipy.special import ndtri, stdtrit  # type: ignore[import-untyped]
+
+    level, freedom = 1 - (1 - _INSIDE) / (2 * figures), units - 1
+    return float(stdtrit(freedom, level) / ndtri(level) * sqrt(units / freedom))
 
 
 def _unseen(images: int) -> float:

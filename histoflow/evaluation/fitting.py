@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from histoflow import files
 from histoflow.components import Task
@@ -36,7 +36,7 @@ SCHEMA = 1
 class Fitted(BaseModel):
     """The content of fitted.json."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     schema_version: int = SCHEMA
     model: str
@@ -44,7 +44,7 @@ class Fitted(BaseModel):
     task: Task
     images: int
     """Of validation, that it was fitted on."""
-    temperature: float = 1.0
+    temperature: float = Field(1.0, gt=0)
     """Above 1 it makes probabilities less sure."""
     thresholds: tuple[float, ...] | None = None
     """Of calibrated probabilities. binary: one, of the second class; multilabel: one for each class. None:
@@ -57,6 +57,40 @@ class Fitted(BaseModel):
     """For each class: from which calibrated probability on it belongs to the set."""
     notes: tuple[str, ...] = ()
     """What could not be fitted, and why."""
+
+    @field_validator("schema_version")
+    @classmethod
+    def _refuse_unknown(cls, schema: int) -> int:
+        if schema != SCHEMA:
+            raise ValueError(f"it must be {SCHEMA} for this histoflow, and is {schema}")
+        return schema
+
+    @model_validator(mode="after")
+    def _refuse_misfit(self) -> Self:
+        if problem := self.problem_with(self._classes):
+            raise ValueError(problem)
+        return self
+
+    @property
+    def _classes(self) -> int | None:
+        """As far as it tells itself."""
+        if self.task == "binary":
+            return 2
+        known = self.levels if self.thresholds is None else self.thresholds
+        return None if known is None else len(known)
+
+    def problem_with(self, classes: int | None) -> str:
+        """Why it cannot be of a model with so many classes; nothing where it can."""
+        if self.task == "binary" and classes != 2:
+            return f"it is of a task with 2 classes, and there are {classes}"
+        wanted = {"binary": 1, "multiclass": 0, "multilabel": classes}[self.task]
+        if self.thresholds is not None and (len(self.thresholds) != wanted or not wanted):
+            return (
+                f"thresholds of a {self.task} task must be {wanted or 'none'}, and are {len(self.thresholds)}"
+            )
+        if self.levels is not None and len(self.levels) != classes:
+            return f"there must be a level for each of {classes} classes, and are {len(self.levels)} levels"
+        return ""
 
     def calibrated(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
         """Images × classes, as the network gives them, to the same with the temperature."""

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_EXACT = 1 << 24
+"""Up to here whole numbers are exact in float32."""
+
+
 @dataclass(frozen=True, eq=False)
 class Rate:
     """What each image adds to the counts; images × 1, or × (1 + classes) with the overall ones first."""
@@ -41,11 +45,18 @@ class Rate:
         )
 
     def resampled(self, weights: NDArray[np.float32]) -> NDArray[np.float64]:
-        # Whole numbers below 2²⁴ are exact in 32 bits, and their product takes half the time.
+        exact = self._exact_type(weights)
+        drawn = weights.astype(exact, copy=False)
         parts, wholes = (
-            (weights @ counts.astype(np.float32)).astype(np.float64) for counts in (self.parts, self.wholes)
+            np.asarray(drawn @ counts.astype(exact), np.float64) for counts in (self.parts, self.wholes)
         )
         return np.divide(parts, wholes, out=np.full_like(parts, np.nan), where=wholes > 0)
+
+    def _exact_type(self, weights: NDArray[np.float32]) -> type[np.float32 | np.float64]:
+        """In 32 bits the product takes half the time, and is exact up to a limit."""
+        images = weights.sum(axis=1, dtype=np.float64).max(initial=0)
+        largest = max(counts.max(initial=1) for counts in (self.parts, self.wholes))
+        return np.float32 if images * largest < _EXACT else np.float64
 
 
 def as_metrics(rates: Mapping[str, Rate]) -> Metrics:

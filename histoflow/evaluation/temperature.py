@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 LOWEST, HIGHEST = 0.1, 10.0
 FEWEST = 10
 """Images; of fewer than these, a temperature is chance."""
-_LEAST = 1e-12
-"""Of a probability: float32 has already rounded what is nearer to 0 or 1."""
+_LEAST = float(np.finfo(np.float32).tiny)
+"""Of a probability: what is nearer to 0 is 0 in float32. So no two that differ are made equal."""
+_LEAST_OF_NO = 1e-12
+"""Of what is left to 1: float32 has already rounded it away."""
 _GAIN = 1e-9
 """What a temperature must save of the log loss; less is rounding."""
 
@@ -74,7 +76,7 @@ def _logarithms(probabilities: Probabilities, several: bool) -> tuple[Probabilit
     of_yes = np.log(np.clip(probabilities, _LEAST, 1))
     if not several:
         return of_yes, of_yes[:, None, :]
-    return of_yes, np.stack((of_yes, np.log(np.clip(1 - probabilities, _LEAST, 1))), axis=-1)
+    return of_yes, np.stack((of_yes, np.log(np.clip(1 - probabilities, _LEAST_OF_NO, 1))), axis=-1)
 
 
 def _log_tempered(chosen: Probabilities, of_all: Probabilities, temperature: float) -> Probabilities:

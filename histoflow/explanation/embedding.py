@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from histoflow import files
 from histoflow.components import SPLITS, SplitName
 from histoflow.errors import ExplanationError
-from histoflow.explanation.galleries import arrays_of
+from histoflow.evaluation import arrays
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,6 +36,8 @@ class Embedding:
     """The number of its class; in ``multilabel`` tasks images × classes of 0 and 1."""
     groups: NDArray[np.str_]
     """Empty where the data name none."""
+    model: str = ""
+    """The hash of the weights."""
 
     def of(self, split: SplitName) -> NDArray[np.bool_]:
         return np.asarray(self.splits == SPLITS.index(split))
@@ -63,18 +64,22 @@ def plane_of(features: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArra
             f"A map needs three images and two features that differ between them. Got {len(features)} images "
             f"and {int(spread.sum())} such features."
         )
-    from sklearn.decomposition import PCA
-
-    found = PCA(n_components=2, svd_solver="covariance_eigh").fit(features)
-    return found.transform(features).astype(np.float32), found.explained_variance_ratio_.astype(np.float64)
+    # In numpy, as scikit-learn takes a second to import, in every process that evaluates a model.
+    centred = features - features.mean(axis=0, dtype=np.float64)
+    spreads = centred.T @ centred
+    variances, directions = np.linalg.eigh(spreads)
+    points = centred @ directions[:, :-3:-1]
+    points *= np.sign(points[np.abs(points).argmax(axis=0), [0, 1]])  # either way round would be as right
+    return points.astype(np.float32), variances[:-3:-1] / np.trace(spreads)
 
 
 def save(folder: Path, embedding: Embedding) -> None:
-    with files.atomic_file(folder / FILE) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **vars(embedding))
+    arrays.save(folder / FILE, embedding)
 
 
 def load(folder: Path) -> Embedding | None:
     """Of the run in this folder; None where it was evaluated without one."""
-    columns: dict[str, Any] | None = arrays_of(folder / FILE, tuple(Embedding.__dataclass_fields__))
-    return Embedding(**columns) if columns else None
+    try:
+        return arrays.load(folder / FILE, Embedding)
+    except FileNotFoundError:
+        return None

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-from zipfile import BadZipFile
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from histoflow import files
-from histoflow.errors import DataError
+from histoflow.evaluation import arrays
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,6 +48,8 @@ class Gallery:
     """Of which of the images each map is."""
     map_classes: NDArray[np.int64]
     """What speaks for which class it shows."""
+    model: str = ""
+    """The hash of the weights."""
 
 
 # ── Choosing ────────────────────────────────────────────────────────────────────────────────────
@@ -126,24 +125,12 @@ def to_show(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def save(folder: Path, gallery: Gallery) -> None:
-    with files.atomic_file(folder / FILE) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **vars(gallery))
+    arrays.save(folder / FILE, gallery)
 
 
 def load(folder: Path) -> Gallery | None:
     """Of the run in this folder; None where it was evaluated without one."""
-    columns = arrays_of(folder / FILE, tuple(Gallery.__dataclass_fields__))
-    return Gallery(**columns) if columns else None
-
-
-def arrays_of(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]] | None:
-    """These arrays of an npz file in a run's folder; None where there is no file."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-            return {name: kept[name] for name in names}
+        return arrays.load(folder / FILE, Gallery)
     except FileNotFoundError:
         return None
-    except (BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
-        raise DataError(
-            f"{path} is damaged: {error}. Evaluate the run again: histoflow evaluate {path.parent.name}"
-        ) from error

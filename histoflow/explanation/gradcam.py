@@ -51,10 +51,10 @@ def spatial_layer(model: nn.Module, images: Tensor, named: str | None = None) ->
     """
     outputs, seen = _run(model, images)
     if named is not None:
-        return _as_named(named, seen, images)
+        return _as_named(named, seen, images, outputs)
     for name in reversed(seen):
         layer = _as_spatial(name, seen[name], images)
-        if layer and _matters(layer, seen[name], outputs):
+        if layer and not _may_be_attention(layer, seen, images) and _matters(layer, seen[name], outputs):
             return layer
     raise ExplanationError(
         "The network has no layer with an output for each part of the image on which its outputs depend, so "
@@ -69,9 +69,10 @@ def class_maps(
 
     Each map is scaled to its own highest value, and is 0 throughout where nothing speaks for the class.
     """
-    outputs, seen = _run(model, images)
+    outputs, seen = _run(model, images, layer.name)
     output = seen[layer.name]
-    (gradient,) = torch.autograd.grad(_scores(outputs, classes, of).sum(), output)
+    with _explaining():
+        (gradient,) = torch.autograd.grad(_scores(outputs, classes, of).sum(), output)
     weights = layer.places(gradient).mean(dim=(2, 3), keepdim=True)
     maps = (weights * layer.places(output.detach())).sum(dim=1).clamp(min=0).float()
     return maps / maps.amax(dim=(1, 2), keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
@@ -92,19 +93,32 @@ def _scores(outputs: Tensor, classes: Sequence[int], of: int) -> Tensor:
 # ── Finding the layer ───────────────────────────────────────────────────────────────────────────
 
 
-def _run(model: nn.Module, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """The outputs, and what each module gave when it was last called, in the order of these calls.
+def _run(model: nn.Module, images: Tensor, only: str | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    """The outputs, and what each module (or ``only`` one) gave when it was last called, in that order.
 
     The images get a gradient, as that of a frozen layer's output has no other origin; and no number is
     rounded to 16 bits, in which small gradients vanish.
     """
-    with torch.enable_grad(), _noting(model) as seen:
+    with torch.enable_grad(), _explaining(), _noting(model, only) as seen:
         outputs: Tensor = model(images.detach().requires_grad_().clone())
     return outputs, seen
 
 
 @contextmanager
-def _noting(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+def _explaining() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise ExplanationError(
+            f"The network cannot tell how its outputs depend on its layers: {error}. Have it change "
+            f"nothing in place that a gradient needs, or do without: evaluation.gallery=0."
+        ) from error
+
+
+@contextmanager
+def _noting(model: nn.Module, only: str | None) -> Iterator[dict[str, Tensor]]:
     seen: dict[str, Tensor] = {}
 
     def note(name: str, output: object) -> None:
@@ -115,6 +129,7 @@ def _noting(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     hooks = [
         module.register_forward_hook(lambda _module, _inputs, output, name=name: note(name, output))
         for name, module in model.named_modules()
+        if only in (None, name)
     ]
     try:
         yield seen
@@ -123,7 +138,7 @@ def _noting(model: nn.Module) -> Iterator[dict[str, Tensor]]:
             hook.remove()
 
 
-def _as_named(name: str, seen: dict[str, Tensor], images: Tensor) -> SpatialLayer:
+def _as_named(name: str, seen: dict[str, Tensor], images: Tensor, outputs: Tensor) -> SpatialLayer:
     if name not in seen:
         raise ExplanationError(
             f"The spatial_layer of the architecture must name a module that its network calls and that "
@@ -135,6 +150,11 @@ def _as_named(name: str, seen: dict[str, Tensor], images: Tensor) -> SpatialLaye
             f"The spatial_layer {name!r} of the architecture must give N×C×h×w, N×h×w×C, or N×tokens×C, with "
             f"more than one place each way. For images of {tuple(images.shape)} it gives "
             f"{tuple(seen[name].shape)}."
+        )
+    if not _matters(layer, seen[name], outputs):
+        raise ExplanationError(
+            f"The spatial_layer of the architecture must be one on whose places the outputs depend. "
+            f"Got {name!r}, on which they do not. Name another, or none, and it is searched for."
         )
     return layer
 
@@ -150,6 +170,25 @@ def _as_spatial(name: str, output: Tensor, images: Tensor) -> SpatialLayer | Non
         return SpatialLayer(name, "channels last", (shape[1], shape[2]))
     grid = _grid_of_tokens(shape[1], sides) if len(shape) == 3 else None
     return SpatialLayer(name, "tokens", grid) if grid else None
+
+
+def _may_be_attention(layer: SpatialLayer, seen: dict[str, Tensor], images: Tensor) -> bool:
+    """Whether this is how much each token looks at each other one, heads × tokens × tokens.
+
+    Where there are tokens, a grid of as many places each way is none of the image, nor is one that does not
+    divide it.
+    """
+    counts = {output.shape[1] for output in seen.values() if output.ndim == 3 and len(output) == len(images)}
+    if layer.layout == "tokens" or not counts:
+        return False
+    height, width = layer.grid
+    of_tokens = height == width and not counts.isdisjoint((height, height + 1))
+    return of_tokens or not all(map(_divides, layer.grid, images.shape[2:]))
+
+
+def _divides(places: int, side: int) -> bool:
+    """Whether they are as many as the side has whole strides, rounded either way."""
+    return any(places in (side // stride, -(-side // stride)) for stride in range(1, side + 1))
 
 
 def _fits(grid: Sequence[int], sides: tuple[int, int]) -> bool:
@@ -176,5 +215,6 @@ def _matters(layer: SpatialLayer, output: Tensor, outputs: Tensor) -> bool:
         return False
     # Different weights for each output: where outputs always sum to one, their sum depends on nothing.
     mixed = (outputs * torch.arange(1, outputs.shape[1] + 1, device=outputs.device)).sum()
-    (gradient,) = torch.autograd.grad(mixed, output, retain_graph=True, allow_unused=True)
+    with _explaining():
+        (gradient,) = torch.autograd.grad(mixed, output, retain_graph=True, allow_unused=True)
     return gradient is not None and bool(layer.places(gradient).any())

@@ -17,7 +17,8 @@ from histoflow import progress
 from histoflow.components import SPLITS, Architecture, SplitName
 from histoflow.data.pixels import Pixels
 from histoflow.data.store import PackedStore, SplitReader
-from histoflow.errors import ExplanationError
+from histoflow.errors import DeviceMemoryError
+from histoflow.evaluation import optional
 from histoflow.evaluation.fitting import Fitted
 from histoflow.evaluation.predictions import Predictions
 from histoflow.explanation import embedding, galleries
@@ -28,7 +29,7 @@ from histoflow.explanation.gradcam import SpatialLayer, class_maps, spatial_laye
 from histoflow.workshop import Workshop
 
 _BATCH = 32
-"""Images whose gradients are computed at once, at most."""
+"""Images whose gradients are computed at once, at most; of a batch of training if that is smaller."""
 
 
 def look(
@@ -48,7 +49,7 @@ def look(
         network = _Network(workshop, model)
         return {
             "gallery": _gallery(network, test, kept, fitted, folder) if settings.gallery else None,
-            "embedding": _embedding(network, store, test, folder) if settings.embedding else None,
+            "embedding": _embedding(network, store, test, fitted, folder) if settings.embedding else None,
         }
 
 
@@ -68,6 +69,18 @@ class _Network:
     def example(self, split: SplitReader) -> Tensor:
         """Two images to find layers with; the same one twice where there is only one."""
         return self.inputs(split.gather(np.array([0, len(split) - 1])))
+
+
+@contextmanager
+def _memory_of(workshop: Workshop, without: str) -> Iterator[None]:
+    """``without`` is the setting that leaves this out."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DeviceMemoryError(
+            f"It does not fit into the memory of {workshop.device}: {error}. Free some, evaluate on another "
+            f"device (--device cpu), or leave this out: {without}."
+        ) from error
 
 
 @contextmanager
@@ -101,6 +114,7 @@ def _gallery(
             maps=looked.maps,
             map_rows=np.array([row for row, _ in looked.of], np.int64),
             map_classes=np.array([number for _, number in looked.of], np.int64),
+            model=fitted.model,
         ),
     )
     classes = network.workshop.manifest.classes
@@ -137,10 +151,12 @@ def _look_on(
     network: _Network, test: SplitReader, indices: NDArray[np.int64], wanted: Sequence[tuple[int, int]]
 ) -> _Looked:
     try:
-        layer = spatial_layer(network.model, network.example(test), network.named)
-        maps = [_maps(network, layer, test, indices, part) for part in _parts(wanted)]
-    except ExplanationError as error:
-        return _Looked(note=str(error))
+        with _memory_of(network.workshop, "evaluation.gallery=0"):
+            layer = spatial_layer(network.model, network.example(test), network.named)
+            parts = _parts(wanted, min(_BATCH, network.workshop.batch_size))
+            maps = [_maps(network, layer, test, indices, part) for part in parts]
+    except optional.FAILURES as error:
+        return _Looked(note=optional.noted("There are no overlays", error))
     return _Looked(np.concatenate(maps), wanted, layer) if maps else _Looked(layer=layer)
 
 
@@ -160,10 +176,10 @@ def _maps(
     )
 
 
-def _parts(wanted: Sequence[tuple[int, int]]) -> Iterator[Sequence[tuple[int, int]]]:
+def _parts(wanted: Sequence[tuple[int, int]], size: int) -> Iterator[Sequence[tuple[int, int]]]:
     with progress.track("Explaining", total=len(wanted), unit="maps") as advance:
-        for start in range(0, len(wanted), _BATCH):
-            part = wanted[start : start + _BATCH]
+        for start in range(0, len(wanted), size):
+            part = wanted[start : start + size]
             yield part
             advance(len(part))
 
@@ -209,7 +225,9 @@ def _names(label: np.int64 | NDArray[np.int64], classes: Sequence[str]) -> list[
 # ── The map ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def _embedding(network: _Network, store: PackedStore, test: SplitReader, folder: Path) -> dict[str, Any]:
+def _embedding(
+    network: _Network, store: PackedStore, test: SplitReader, fitted: Fitted, folder: Path
+) -> dict[str, Any]:
     readers: dict[SplitName, SplitReader] = {
         "train": store.split("train"),
         "val": store.split("val"),
@@ -224,11 +242,12 @@ def _embedding(network: _Network, store: PackedStore, test: SplitReader, folder:
         "note": "",
     }
     try:
-        layer = feature_layer(network.model, network.example(test), network.named)
-        features = _features(network, layer, readers, chosen)
+        with _memory_of(network.workshop, "evaluation.embedding=false"):
+            layer = feature_layer(network.model, network.example(test), network.named)
+            features = _features(network, layer, readers, chosen)
         points, explained = embedding.plane_of(features)
-    except ExplanationError as error:
-        return {**told, "note": str(error)}
+    except optional.FAILURES as error:
+        return {**told, "note": optional.noted("There is no map of the images", error)}
     embedding.save(
         folder,
         Embedding(
@@ -240,6 +259,7 @@ def _embedding(network: _Network, store: PackedStore, test: SplitReader, folder:
             indices=np.concatenate(list(chosen.values())),
             labels=np.concatenate([np.int64(readers[name].labels[chosen[name]]) for name in chosen]),
             groups=_groups(readers, chosen),
+            model=fitted.model,
         ),
     )
     return {**told, "layer": layer.name, "explained": explained.tolist()}

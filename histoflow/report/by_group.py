@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -29,7 +29,9 @@ def by_group_content(results: Results) -> dict[str, Any] | None:
             for name in next(iter(scores.values()), ())
         ],
         "intervals": _intervals(told),
-        "notes": [note for way, found in scores.items() for note in _notes(_way(way, told["top_k"]), found)],
+        "notes": wording.notes_of_tables(
+            (_way(way, told["top_k"]), overall_notes(found)) for way, found in scores.items()
+        ),
     }
 
 
@@ -62,11 +64,6 @@ def _mixed(told: Mapping[str, Any], *, several: bool) -> str:
 
 def _intervals(told: Mapping[str, Any]) -> str:
     return next((wording.how_intervals_came(one["intervals"]) for one in told["by"].values()), "")
-
-
-def _notes(way: str, found: Mapping[str, Score]) -> Iterator[str]:
-    for metrics, note in wording.notes(overall_notes(found)):
-        yield f"{way}, {metrics}: {note}"
 
 
 def overall_notes(found: Mapping[str, Score]) -> dict[str, Score]:

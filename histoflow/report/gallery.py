@@ -39,7 +39,8 @@ class Shown:
 def gallery_content(results: Results) -> dict[str, Any] | None:
     """What the section shows; None where there is nothing to show."""
     told = results.evaluation.get("explained") or {}
-    examples = _examples(results, told.get("gallery"))
+    note = told.get("note")
+    examples = _only(note) if note else _examples(results, told.get("gallery"))
     plane = map_pictures.map_content(results, told.get("embedding"))
     return {"examples": examples, "map": plane} if examples or plane else None
 
@@ -48,8 +49,9 @@ def _examples(results: Results, told: Mapping[str, Any] | None) -> dict[str, Any
     gallery = galleries.load(results.folder) if told else None
     if not told or gallery is None:
         return None
-    if gallery.indices.tolist() != [image["index"] for image in told["images"]]:
-        return {"about": "", "note": _OF_ANOTHER, "classes": []}
+    other = gallery.model and gallery.model != results.evaluation.get("model")
+    if other or gallery.indices.tolist() != [image["index"] for image in told["images"]]:
+        return _only(_OF_ANOTHER)
     names, several = tables.class_names(results), results.labels.ndim == 2
     shown = [_shown(gallery, row, image, names, several) for row, image in enumerate(told["images"])]
     kinds: dict[tuple[str, str], list[Shown]] = {}
@@ -63,6 +65,10 @@ def _examples(results: Results, told: Mapping[str, Any] | None) -> dict[str, Any
             for name in names
         ],
     }
+
+
+def _only(note: str) -> dict[str, Any]:
+    return {"about": "", "note": note, "classes": []}
 
 
 _OF_ANOTHER = "The pictures kept are of another evaluation than the figures. Evaluate the run again."

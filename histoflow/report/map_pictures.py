@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MOST_GROUPS = 12
 """More of them are not told apart by colour."""
+_OF_ANOTHER = "The map kept is of another evaluation than the figures. Evaluate the run again."
 
 
 def map_content(results: Results, told: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -27,6 +28,8 @@ def map_content(results: Results, told: Mapping[str, Any] | None) -> dict[str, A
     found = embedding.load(results.folder) if told["explained"] else None
     if found is None:
         return {"pictures": [], "about": "", "notes": [told["note"]]} if told["note"] else None
+    if found.model and found.model != results.evaluation.get("model"):
+        return {"pictures": [], "about": "", "notes": [_OF_ANOTHER]}
     groups, note = _groups(found)
     panels: dict[str, dict[str, NDArray[np.bool_]]] = {
         "class": _classes(found, tables.class_names(results)),

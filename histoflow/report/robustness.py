@@ -18,8 +18,11 @@ def robustness_content(results: Results) -> dict[str, Any] | None:
     found = results.evaluation.get("robustness")
     if not found:
         return None
+    if found.get("note"):
+        return {"note": found["note"]}
     metrics = list(found["clean"]["scores"])
     return {
+        "note": "",
         "worst": found["worst"],
         "images": _images(found),
         "metrics": [title(name) for name in metrics],

@@ -150,12 +150,12 @@ def _cell(score: Score, index: int | None = None) -> _Cell:
     return wording.figure(value), wording.interval(ends)
 
 
-def _notes(told: Mapping[str, Any]) -> Iterator[str]:
+def _notes(told: Mapping[str, Any]) -> list[str]:
     """Why figures of the tables are missing, or have no interval."""
-    for when, name in (("before", BARE), ("after", TEMPERED)):
-        if told["calibration"][when]:
-            found = overall_notes(from_json({"scores": told["calibration"][when]}))
-            yield from (f"{metrics}, {name}: {note}" for metrics, note in wording.notes(found))
-    for part in ("operating", "sets"):
-        if told.get(part):
-            yield from (f"{metrics}: {note}" for metrics, note in wording.notes(from_json(told[part])))
+    tables = [
+        (name, overall_notes(from_json({"scores": told["calibration"][when]})))
+        for when, name in (("before", BARE), ("after", TEMPERED))
+        if told["calibration"][when]
+    ]
+    others = [("", from_json(told[part])) for part in ("operating", "sets") if told.get(part)]
+    return wording.notes_of_tables([*tables, *others])

@@ -38,18 +38,20 @@ def look(
     if not settings.robustness:
         return None
     order = in_strata(kept.labels, seed_of(workshop))
-    places = np.sort(spread(order, settings.robustness_images))
+    chosen = spread(order, settings.robustness_images)
+    places, directions = np.sort(chosen), alternating(chosen, len(order))
     looked_for = conditions(workshop.manifest.channels)
     found = Degraded(
         labels=kept.labels[places],
         places=places,
         of=np.array(len(kept.labels)),
         clean=kept.probabilities[places],
-        changed=_probabilities(workshop, model, test, places, alternating(order), looked_for),
+        changed=_probabilities(workshop, model, test, places, directions, looked_for),
         kinds=np.array([one.kind for one in looked_for]),
         grades=np.array([one.grade for one in looked_for]),
         strengths=np.array([one.strength for one in looked_for]),
         groups=None if kept.groups is None else kept.groups[places],
+        model=fitted.model,
     )
     degraded.save(folder, found)
     return degraded.section(found, workshop.metrics, seed_of(workshop))
@@ -76,10 +78,10 @@ def spread(order: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     return order[np.arange(count) * len(order) // count]
 
 
-def alternating(order: NDArray[np.int64]) -> NDArray[np.float32]:
-    """For each place 1 or -1, in turns along this order: half of each kind is shifted either way."""
-    directions = np.ones(len(order), np.float32)
-    directions[order[1::2]] = -1
+def alternating(chosen: NDArray[np.int64], images: int) -> NDArray[np.float32]:
+    """For each place 1 or -1, in turns along those chosen: half of each kind is shifted either way."""
+    directions = np.ones(images, np.float32)
+    directions[chosen[1::2]] = -1
     return directions
 
 

@@ -40,7 +40,10 @@ class Counts:
 
     @property
     def seen(self) -> list[int]:
-        """The classes that occur among labels or predictions, over which scikit-learn averages."""
+        """The classes that occur among labels or predictions, over which averages are taken.
+
+        So does scikit-learn where images have one label; of several it counts a class with neither as 0.
+        """
         pairs = zip(self.predicted, self.actual, strict=True)
         return [index for index, (predicted, actual) in enumerate(pairs) if predicted + actual]
 

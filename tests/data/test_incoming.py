@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image as Pillow
 
-from histoflow.data.incoming import Incoming, Reader, decoded, image_files
+from histoflow.data.incoming import Image, Incoming, Reader, decoded, image_files
 from histoflow.errors import UserError
 
 READ = Reader((), (8, 8, 3))
@@ -18,7 +18,7 @@ READ = Reader((), (8, 8, 3))
 def write(path: Path, side: int = 8, channels: int = 3) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(side).integers(0, 256, (side, side, channels), np.uint8)
-    Image.fromarray(pixels.squeeze()).save(path)
+    Pillow.fromarray(pixels.squeeze()).save(path)
     return path
 
 
@@ -52,6 +52,29 @@ def test_what_cannot_be_used_comes_in_its_place_with_the_problem(tmp_path: Path)
         "with 3 channels"
     )
     assert "Cannot read" in str(found[3].problem)
+
+
+def test_what_a_step_of_preprocessing_cannot_do_is_the_problem_of_that_image(tmp_path: Path) -> None:
+    def strict(image: Image) -> Image:
+        if image[0, 0, 0] == 255:
+            raise ZeroDivisionError("no tissue")
+        return image
+
+    paths = [write(tmp_path / "0.png"), tmp_path / "1.png", write(tmp_path / "2.png")]
+    Pillow.new("RGB", (8, 8), "white").save(paths[1])
+    found = list(decoded(paths, Reader((strict,), (8, 8, 3)), threads=2, ahead=2))
+    assert [one.problem for one in found] == [
+        None, "preprocessing failed with ZeroDivisionError: no tissue", None,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, MemoryError])
+def test_what_ends_the_whole_is_no_problem_of_an_image(end: type[BaseException]) -> None:
+    def ended(image: Image) -> Image:
+        raise end
+
+    with pytest.raises(end):
+        Reader((ended,), (8, 8, 3)).of(np.zeros((8, 8, 3), np.uint8), "a.png")
 
 
 def test_a_network_for_one_channel_takes_grey_images(tmp_path: Path) -> None:

@@ -27,6 +27,13 @@ def test_other_columns_are_passed_on_as_text(tmp_path: Path) -> None:
     assert found.carried.to_pydict() == {"case": ["007", ""], "note": ["one, two", ""]}
 
 
+def test_blank_lines_change_nothing(tmp_path: Path) -> None:
+    found = listed.read(written(tmp_path, "\n\r\npath,case\na.png,007\n\nb.png,008\n"))
+    assert found.paths == ["a.png", "b.png"]
+    assert found.carried is not None
+    assert found.carried.to_pydict() == {"case": ["007", "008"]}
+
+
 def test_a_list_may_be_of_paths_alone_or_a_parquet_file(tmp_path: Path) -> None:
     assert listed.read(written(tmp_path, "path\na.png\n")).carried is None
     table = pa.table({"path": ["a", None], "label": [3, None], "day": [date(2020, 1, 2)] * 2})

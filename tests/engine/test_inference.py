@@ -12,6 +12,7 @@ from torchvision.models import densenet121, resnet18, vgg11_bn
 
 from histoflow.engine import inference
 from histoflow.engine.inference import Tta, prepare, views
+from histoflow.errors import CheckpointError
 
 CPU = torch.device("cpu")
 SIZE = (3, 32, 32)
@@ -77,6 +78,16 @@ def test_the_model_itself_is_left_as_it_was() -> None:
     assert network.training
     assert count(network, nn.BatchNorm2d) == 2
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_a_network_that_gives_no_finite_numbers_is_told() -> None:
+    network = small()
+    with torch.no_grad():
+        network[10].bias[2] = torch.inf  # type: ignore[index]
+    with pytest.raises(
+        CheckpointError, match=r"must give finite numbers.*weights are damaged.*Train it again"
+    ):
+        prepare(network, CPU, SIZE)
 
 
 def test_nothing_is_folded_unless_asked() -> None:

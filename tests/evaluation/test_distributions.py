@@ -71,6 +71,17 @@ def test_images_of_a_slide_that_are_alike_widen_the_band() -> None:
     assert (whole.limits[:, -1] > 1.5 * alone.limits[:, -1]).all()
 
 
+def test_few_groups_widen_the_band_beyond_what_their_draws_show() -> None:
+    images = slides(np.random.default_rng(0), 20, 20, 0.5)
+    _, of_few = bands_of(images[:120], np.repeat(np.arange(6), 20))
+    _, of_more = bands_of(images, np.repeat(np.arange(20), 20))
+    at = {size: (of_few.limits[:, place], of_more.limits[:, of_more.sizes.index(size)])
+          for place, size in enumerate(of_few.sizes) if size in of_more.sizes}  # fmt: skip
+    assert list(at) == [30, 100]
+    assert all((few > more).all() for few, more in at.values())
+    assert (of_few.limits < 1).all()
+
+
 def test_the_band_narrows_as_images_become_more() -> None:
     _, bands = bands_of(slides(np.random.default_rng(0), 500, 1, 0), None)
     assert bands.sizes == (30, 100, 300, 500)

@@ -1,5 +1,7 @@
 """What is fitted on validation: all that is asked, in its order, kept and read back; and what is refused."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -69,6 +71,36 @@ def test_a_damaged_file_says_what_to_do(tmp_path):
     (tmp_path / fitting.FILE).write_text('{"model": "abc"}')
     with pytest.raises(DataError, match="Evaluate the run again: histoflow evaluate"):
         fitting.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"temperature": 0}, "greater than 0"),
+        ({"temperature": float("inf")}, "finite"),
+        ({"schema_version": 99}, "must be 1 for this histoflow, and is 99"),
+        ({"thresholds": (0.1, 0.2)}, "thresholds of a binary task must be 1, and are 2"),
+        ({"thresholds": ()}, "thresholds of a binary task must be 1, and are 0"),
+        ({"levels": (0.1,)}, "a level for each of 2 classes, and are 1"),
+        (
+            {"task": "multiclass", "thresholds": (0.1,)},
+            "thresholds of a multiclass task must be none, and are 1",
+        ),
+        ({"task": "multilabel", "thresholds": (0.1,) * 3, "levels": (0.1,) * 2}, "each of 3 classes"),
+    ],
+)
+def test_what_cannot_be_of_any_model_is_refused(tmp_path, changed, message):
+    kept = {"schema_version": 1, "model": "abc", "task": "binary", "images": 9} | changed
+    (tmp_path / fitting.FILE).write_text(json.dumps(kept))
+    with pytest.raises(DataError, match=f"(?s){message}.*Evaluate the run again"):
+        fitting.load(tmp_path)
+
+
+def test_it_tells_whether_it_can_be_of_a_model_with_so_many_classes():
+    several = fit(validation(3, several=True), Evaluation(threshold="youden"), "abc")
+    assert several.problem_with(3) == ""
+    assert several.problem_with(4) == "thresholds of a multilabel task must be 4, and are 3"
+    assert "a level for each of 5" in fit(validation(4), Evaluation(), "abc").problem_with(5)
 
 
 def test_numbers_that_are_none_are_refused():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from histoflow.evaluation.temperature import HIGHEST, fit_temperature, tempered
 
@@ -62,6 +63,17 @@ def test_it_changes_no_answer():
     several = tempered(probabilities, 2.2, several=True)
     assert ((several > 0.5) == (probabilities > 0.5)).all()
     assert tempered(probabilities, 1.0, several=False) is probabilities
+
+
+def test_the_order_of_two_classes_stays_that_far_below_what_float32_tells_from_0():
+    raw = np.array([-80.0, -50, -40, -35, -30, -28, 3])
+    probabilities = (
+        np.exp(-np.logaddexp(0, np.stack([raw, -raw], axis=1))).astype(np.float32).astype(np.float64)
+    )
+    calibrated = tempered(probabilities, 2.0, several=False)
+    assert (np.diff(calibrated[:, 1]) > 0).all()
+    labels = np.array([0, 0, 0, 0, 1, 0, 1])
+    assert roc_auc_score(labels, calibrated[:, 1]) == roc_auc_score(labels, probabilities[:, 1]) == 0.9
 
 
 def test_certainties_stay_numbers():

@@ -106,7 +106,7 @@ def test_ctrl_c_leaves_nothing_half_written(images: Path, trained: Path, tmp_pat
     assert {path.name for path in tmp_path.iterdir()} == {"images", "many"}
 
 
-def test_the_flow_predicts_into_the_runs_folder_and_sends_an_event_when_images_have_drifted(
+def test_each_flow_run_has_a_table_in_the_runs_folder_and_sends_an_event_when_images_have_drifted(
     trained: Path, images: Path, prefect_server: str, cli_environment: dict[str, str]
 ) -> None:
     run = Run(trained / "runs" / "done")
@@ -115,11 +115,9 @@ def test_the_flow_predicts_into_the_runs_folder_and_sends_an_event_when_images_h
     black = [str(write(images.parent / "black" / f"{index}.png")) for index in range(40)]
     script = (
         f"from histoflow_flows.predict import predict_flow; predict_flow('done', {black!r}, out='black.csv'); "
-        "print(predict_flow('done', split='val'))"
+        "print(predict_flow('done', split='val')); print(predict_flow('done', split='val'))"
     )
     environment = cli_environment | {"HISTOFLOW_HOME": str(trained)}
-    table = run.folder / "predictions.parquet"
-    table.write_text("of a flow run that begins anew")
     done = subprocess.run(
         [sys.executable, "-c", script],
         env=environment,
@@ -129,8 +127,10 @@ def test_the_flow_predicts_into_the_runs_folder_and_sends_an_event_when_images_h
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().endswith(str(table))
-    assert pq.read_table(table).num_rows
+    tables = [Path(line) for line in done.stdout.splitlines()[-2:]]
+    assert {table.parent for table in tables} == {run.folder / "predictions"}
+    assert tables[0] != tables[1]
+    assert all(pq.read_table(table).num_rows for table in tables)
     (event,) = events(prefect_server, begin)
     assert event["resource"]["prefect.resource.id"] == "histoflow.run.done"
     assert "brightness" in event["payload"]["outside"]

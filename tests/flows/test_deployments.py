@@ -21,7 +21,7 @@ from prefect.events import emit_event
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.workers.process import ProcessWorker
 
-from conftest import Cli
+from conftest import Typed
 from histoflow_flows.service.deploying import keep_switches, shipped
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +32,8 @@ EXPERIMENT: dict[str, Any] = {
     "dataset": {"name": "tissue", "classes": 2, "size": 16, "images": 90},
     "architecture": {"name": "cnn", "widths": [4]},
     "training": {"epochs": 1},
+    "evaluation": {"gallery": 0, "embedding": False},
+    "reports": [],
 }
 
 Prefect = Callable[..., subprocess.CompletedProcess[str]]
@@ -176,54 +178,51 @@ def test_the_server_takes_what_a_form_sends_and_refuses_what_is_wrong(deployed: 
 
 
 def test_the_doctor_names_what_a_server_without_worker_lacks_and_a_form_of_other_plugins(
-    deployed: str, cli: Cli
+    deployed: str, typed: Typed, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     deployment = httpx.get(f"{deployed}/deployments/name/train-flow/train-flow").json()
     place, form = f"{deployed}/deployments/{deployment['id']}", deployment["parameter_openapi_schema"]
     as_it_was = deepcopy(form)
     networks = form["definitions"]["Experiment"]["properties"]["architecture"]
     networks["anyOf"] = [tab for tab in networks["anyOf"] if tab["title"] != "resnet"]
     httpx.patch(place, json={"parameter_openapi_schema": form}).raise_for_status()
-    done = cli("up", "--check")
+    with temporary_settings({PREFECT_API_URL: deployed}):
+        code = typed("up", "--check")
     httpx.patch(place, json={"parameter_openapi_schema": as_it_was}).raise_for_status()
-    assert done.returncode == 1
-    said = " ".join(done.stdout.replace("│", " ").split())
+    assert code == 1
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "architecture resnet is missing in the form" in said
     assert "histoflow deploy" in said
     assert "prefect global-concurrency-limit create gpu --limit 1" in said
     assert "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE" in said, "this server keeps leases in memory"
 
 
-def test_without_a_server_deploy_says_how_to_get_one(cli_environment: dict[str, str]) -> None:
-    environment = {name: value for name, value in cli_environment.items() if name != "PREFECT_API_URL"}
-    done = subprocess.run(
-        [sys.executable, "-m", "histoflow_flows.cli", "deploy"],
-        env=environment, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert "Start one with 'histoflow up', or name yours in PREFECT_API_URL" in done.stderr
+def test_without_a_server_deploy_says_how_to_get_one(
+    typed: Typed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert typed("deploy") == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "Start one with 'histoflow up', or name yours in PREFECT_API_URL" in told
 
 
 def test_the_doctor_says_before_the_start_that_a_stranger_has_the_port(
-    cli_environment: dict[str, str], prefect_server: str
+    typed: Typed, capsys: pytest.CaptureFixture[str], prefect_server: str
 ) -> None:
-    environment = {name: value for name, value in cli_environment.items() if name != "PREFECT_API_URL"}
     port = prefect_server.rpartition(":")[2].removesuffix("/api")
-    done = subprocess.run(
-        [sys.executable, "-m", "histoflow_flows.cli", "up", "--check", "--json", "--port", port],
-        env=environment, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 1
-    found = {finding["check"]: finding for finding in json.loads(done.stdout)}
+    assert typed("up", "--check", "--json", "--port", port) == 1
+    found = {finding["check"]: finding for finding in json.loads(capsys.readouterr().out)}
     assert found["port"]["status"] == "fail"
     assert f"Port {port} of 127.0.0.1 is taken by process" in found["port"]["advice"]
     assert found["Prefect"]["status"] == "ok"
 
 
-def test_the_doctor_says_that_the_home_cannot_be_written(cli: Cli, tmp_path: Path) -> None:
+def test_the_doctor_says_that_the_home_cannot_be_written(
+    typed: Typed, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
-    done = cli("up", "--check", "--json", HISTOFLOW_HOME=str(tmp_path / "file" / "home"))
-    assert done.returncode == 1
-    (home,) = json.loads(done.stdout)
+    monkeypatch.setenv("HISTOFLOW_HOME", str(tmp_path / "file" / "home"))
+    assert typed("up", "--check", "--json") == 1
+    (home,) = json.loads(capsys.readouterr().out)
     assert home["status"] == "fail"
     assert "Set HISTOFLOW_HOME to a folder that you may write to" in home["advice"]

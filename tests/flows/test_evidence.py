@@ -302,8 +302,8 @@ def test_outside_a_flow_the_tasks_work_and_show_nothing(caplog: pytest.LogCaptur
     packed = tasks.preprocess.fn(experiment, tasks.fetch.fn(experiment))
     assert tasks.train.fn(experiment, packed, run).epochs == 1
     tasks.evaluate.fn(run, reason="test", again=False)
-    (page,) = tasks.report.fn(run)
-    card = draw_results(run, (page,))
+    page, model_card = tasks.report.fn(run)
+    card = draw_results(run, (page, model_card))
     assert str(card.data).count("](data:image/svg+xml;base64,") == 2
     for part in (
         "roc auc **",
@@ -312,6 +312,7 @@ def test_outside_a_flow_the_tasks_work_and_show_nothing(caplog: pytest.LogCaptur
         "most often taken for",
         "quarantined: 0",
         f"`{page}`",
+        f"`{model_card}`",
     ):
         assert part in str(card.data)
     assert "roc auc **" in card.description
@@ -355,6 +356,7 @@ class Terminal:
 notes = Notes(logging.WARNING)
 logging.getLogger("prefect.task_runs").addHandler(notes)
 small = ["dataset.images=180", "dataset.size=16", "training.epochs=6", "architecture.widths=[4]"]
+small += ["evaluation={{gallery: 0, embedding: false}}"]
 with progress.listening(Terminal()):
     state = train_flow(load("demo", ["name=cut", *small]), return_state=True)
 flow_run = str(state.state_details.flow_run_id)

@@ -14,7 +14,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from conftest import Cli
+from conftest import Cli, Typed
 from histoflow import crossvalidation, files, runs, stages
 from histoflow.engine import checkpoint
 from histoflow.runs import Run
@@ -111,12 +111,14 @@ def _assert_the_page_shows_it(cross_validation: str, server: str) -> None:
     assert "**mean ± sd**" in shown
 
 
-def test_a_cross_validation_is_listed_and_cannot_be_resumed_with_other_settings(cli: Cli, home: Path) -> None:
+def test_a_cross_validation_is_listed_and_cannot_be_resumed_with_other_settings(
+    typed: Typed, capsys: pytest.CaptureFixture[str]
+) -> None:
     begun = crossvalidation.begin(EXPERIMENT, "20990101-small-ab12")
-    listed = cli("runs")
-    assert "No runs yet" not in listed.stdout
-    assert begun.id in listed.stdout
-    assert "0 of 2" in listed.stdout
-    refused = cli("train", "--resume", begun.id, "--set", "training.folds=3")
-    assert refused.returncode == 2
-    assert "--resume takes no --set" in refused.stderr
+    assert typed("runs") == 0
+    listed = capsys.readouterr().out
+    assert "No runs yet" not in listed
+    assert begun.id in listed
+    assert "0 of 2" in listed
+    assert typed("train", "--resume", begun.id, "--set", "training.folds=3") == 2
+    assert "--resume takes no --set" in capsys.readouterr().err

@@ -24,6 +24,8 @@ ROOT = Path(__file__).parents[2]
 SMALL = {
     "dataset": {"name": "tissue", "images": 90, "size": 16, "classes": 2},
     "architecture": {"name": "cnn", "widths": [4]},
+    "evaluation": {"gallery": 0, "embedding": False},
+    "reports": [],
 }
 READY = "Ctrl-C stops everything."
 
@@ -213,8 +215,9 @@ def test_a_sigterm_ends_everything_and_a_running_training_is_told(up: Up) -> Non
 
 
 def test_for_other_machines_it_wants_a_password_and_what_a_kill_leaves_is_ended_by_down(
-    tmp_path: Path,
+    tmp_path: Path, prefect_database: Callable[[Path], None]
 ) -> None:
+    prefect_database(tmp_path / "prefect")
     secret = {"PREFECT_SERVER_API_AUTH_STRING": "lab:secret"}
     up = start(tmp_path, "--host", "0.0.0.0", "--no-worker", **secret)
     assert httpx.get(f"{up.api}/admin/version").status_code == 401

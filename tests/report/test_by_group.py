@@ -69,8 +69,21 @@ def test_undefined_figures_are_dashes_with_the_reason(tmp_path):
     shown = by_group_content(evaluated(tmp_path, np.tile(["a", "b", "c"], 80), aggregate=("mean",)))
     cells = dict(shown["rows"])["roc auc"]
     assert cells == [(wording.NONE, "")]
-    assert "mean, roc auc: all images are of class 0" in shown["notes"]
+    assert any(note.startswith("roc auc (mean): all images are of class 0") for note in shown["notes"])
     assert shown["mixed"].endswith("So a group's class means little here.")
+
+
+def test_a_reason_that_holds_of_several_figures_is_told_once(tmp_path):
+    slides = np.array([f"slide {image // 10}" for image in range(240)])
+    results = evaluated(tmp_path, slides, aggregate=("mean", "vote"))
+    for way in results.evaluation["aggregated"]["by"].values():
+        for name, score in way["scores"].items():
+            which = "overall and class 1" if name == "roc_auc" else "overall"
+            score |= {"interval": None, "interval_note": f"no interval for {which}: it never varies"}
+    assert by_group_content(results)["notes"] == [
+        "accuracy (mean), balanced accuracy (mean), roc auc (mean), accuracy (vote), balanced accuracy (vote), "
+        "roc auc (vote): without interval where it never varies"
+    ]
 
 
 def test_images_without_groups_have_no_section(tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import report_example as example
 from histoflow.report import render_page
+from histoflow.report.page import rendered
 from histoflow.report.robustness import robustness_content
 
 
@@ -56,6 +57,12 @@ def test_nothing_is_shown_where_nothing_was_tested(tmp_path):
     assert robustness_content(results(tmp_path, None)) is None
     assert robustness_content(example.two_classes(tmp_path)) is None
     assert "Robustness" not in render_page(results(tmp_path, None))
+
+
+def test_why_nothing_could_be_tested_is_shown(tmp_path):
+    content = {"robustness": robustness_content(results(tmp_path, {"note": "no room on <cuda>"}))}
+    text = pages.Page(rendered("robustness.html.j2", content)).text
+    assert text.split() == ["Robustness", "no", "room", "on", "<cuda>"]
 
 
 def test_the_page_shows_every_figure(tmp_path):
