@@ -182,14 +182,28 @@ def _overall(found: Mapping[str, Score], title: str) -> Table:
 
 
 def _by_class(found: Mapping[str, Score], classes: Sequence[str]) -> Table:
-    drawn = Table()
-    drawn.add_column("class", no_wrap=True)
+    """Of as many metrics as the terminal is wide."""
     told = {name: score.per_class for name, score in found.items() if score.per_class}
-    for name in told:
+    shown = _fitting(list(told), out.width - max(map(len, classes), default=0) - 4)
+    left_out = [name.replace("_", " ") for name in told if name not in shown]
+    drawn = Table(caption=f"In the report as well: {', '.join(left_out)}" if left_out else None)
+    drawn.add_column("class", no_wrap=True)
+    for name in shown:
         drawn.add_column(name.replace("_", " "), justify="right", overflow="fold")
     for index, class_name in enumerate(classes):
-        drawn.add_row(escape(class_name), *(figure(figures[index]) for figures in told.values()))
+        drawn.add_row(escape(class_name), *(figure(told[name][index]) for name in shown))
     return drawn
+
+
+def _fitting(metrics: Sequence[str], room: int) -> list[str]:
+    """The first ones, one at least; a column is as wide as the longest word of its name, or a figure."""
+    shown: list[str] = []
+    for name in metrics:
+        room -= max(len("0.000"), *map(len, name.split("_"))) + 3
+        if room < 0 and shown:
+            break
+        shown.append(name)
+    return shown
 
 
 def show_folds(folder: Path) -> None:

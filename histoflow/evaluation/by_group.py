@@ -63,6 +63,8 @@ def _why_not(images: Grouped) -> str:
         return "all test images are of one group, and one group tells nothing of others"
     if images.sizes.max() == 1:
         return "each group is a single image, so its figures are those of images"
+    if images.labels.ndim == 1 and 2 * images.mixed > len(images.names):
+        return "most groups hold images of several classes, so that a group has no class of its own"
     return ""
 
 

@@ -55,10 +55,9 @@ def _mixed(told: Mapping[str, Any], *, several: bool) -> str:
         return "A group shows each class that any of its images shows."
     if not told["mixed"]:
         return "All images of a group are of one class."
-    little = " So a group's class means little here." if 2 * told["mixed"] > told["groups"] else ""
     return (
         f"{told['mixed']:,} of them hold images of several classes, and count as of the class that most of "
-        f"their images are of.{little}"
+        f"their images are of."
     )
 
 

@@ -1,7 +1,7 @@
 """Calibration, operating point, prediction sets and groups in metrics.json: all follow from what is stored."""
 
 import json
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,21 +75,32 @@ def test_a_run_s_sections_are_those_of_its_stored_predictions(run):
     assert {part: written[part] for part in PARTS} == json.loads(json.dumps(again))
 
 
-def test_a_run_keeps_its_groups_beside_its_images(run):
-    kept, fitted = predictions.load(run.folder), fitting.load(run.folder)
-    told = run.metrics()["aggregated"]
+def test_groups_are_kept_beside_the_images(run, tmp_path):
+    asked, fitted = stages.experiment_of(run), fitting.load(run.folder)
+    whole = predictions.load(run.folder)
+    slides = np.array([f"{label}-{place % 5}" for place, label in enumerate(whole.labels.tolist())])
+    kept = replace(whole, groups=slides)
+    told = by_group.look(asked.evaluation, metrics_of(asked), kept, fitted, seed=1)
+    by_group.save(tmp_path, asked.evaluation, kept, fitted)
     assert list(told["by"]) == WAYS
     for way in WAYS:
-        table = predictions.load(run.folder, f"groups_{way}.npz")
-        assert table.sources.tolist() == sorted(set(kept.groups))
+        table = predictions.load(tmp_path, f"groups_{way}.npz")
+        assert table.sources.tolist() == sorted(set(slides))
         assert len(table.labels) == told["groups"]
         right = table.probabilities.argmax(axis=1) == table.labels
         assert told["by"][way]["scores"]["accuracy"]["value"] == pytest.approx(right.mean())
         assert told["by"][way]["intervals"]["by"] == "group"
-    slide = sorted(set(kept.groups))[0]
-    of_slide = fitted.calibrated(kept.probabilities)[kept.groups == slide]
-    mean = predictions.load(run.folder, "groups_mean.npz").probabilities[0]
+    of_slide = fitted.calibrated(kept.probabilities)[slides == sorted(set(slides))[0]]
+    mean = predictions.load(tmp_path, "groups_mean.npz").probabilities[0]
     assert mean == pytest.approx(of_slide.mean(axis=0))
+
+
+def test_groups_of_several_classes_have_no_figures(run):
+    """Each made slide holds every kind of tissue."""
+    told = run.metrics()["aggregated"]
+    assert told["undefined"].startswith("most groups hold images of several classes")
+    assert not any(one["scores"] for one in told["by"].values())
+    assert not list(run.folder.glob("groups_*.npz"))
 
 
 # ── Each part against scikit-learn, or by hand ──────────────────────────────────────────────────
@@ -211,7 +222,7 @@ def test_groups_that_tell_nothing_have_no_figures(groups, reason, tmp_path):
     assert reason in found["aggregated"]["undefined"]
     assert found["aggregated"]["by"] == {}
     by_group.save(tmp_path, small_experiment().evaluation, kept, fitted)
-    assert list(Path(tmp_path).iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_images_without_groups_or_ways_have_no_groups():
