@@ -160,11 +160,11 @@ def figure(value: float | None) -> str:
 def scores(metrics: Mapping[str, Any], title: str) -> Group:
     """The content of metrics.json: the overall figures with their intervals, then those of each class."""
     from histoflow.evaluation.scores import from_json
-    from histoflow.report.wording import how_intervals_came, notes
+    from histoflow.report.wording import how_intervals_came, notes, with_class_names
 
     found = from_json(metrics)
     told = how_intervals_came(metrics.get("intervals", {}))
-    said = [f"{names}: {note}" for names, note in notes(found)]
+    said = [f"{names}: {with_class_names(note, metrics['classes'])}" for names, note in notes(found)]
     tables = [_overall(found, title), _by_class(found, metrics["classes"])]
     shown = [table for table in tables if len(table.columns) > 1]
     return Group(*shown, *trust(metrics), *(Text(line) for line in (told, *said) if line))

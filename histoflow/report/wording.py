@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -58,6 +59,31 @@ def notes(scores: Mapping[str, Score]) -> list[tuple[str, str]]:
         for note in filter(None, (score.undefined, score.interval_note)):
             said.setdefault(note, []).append(_spoken(name))
     return [(", ".join(names), note) for note, names in said.items()]
+
+
+def with_class_names(note: str, classes: Sequence[str]) -> str:
+    """Metrics speak of classes by number, which says little where no numbers are shown."""
+
+    def name(number: re.Match[str]) -> str:
+        place = int(number[0])
+        return classes[place] if place < len(classes) else number[0]
+
+    return _CLASSES.sub(lambda told: re.sub(r"\d+", name, told[0]), note)
+
+
+def notes_of_tables(tables: Iterable[tuple[str, Mapping[str, Score]]]) -> list[str]:
+    """The same of several tables, each with what it is called, if anything; each reason is told once."""
+    said: dict[str, list[str]] = {}
+    for table, scores in tables:
+        for name, score in scores.items():
+            for note in filter(None, (score.undefined, *score.interval_note.split("; "))):
+                reason = _OF_WHICH.sub("without interval where ", note)
+                said.setdefault(reason, []).append(f"{_spoken(name)} ({table})" if table else _spoken(name))
+    return [f"{', '.join(figures)}: {reason}" for reason, figures in said.items()]
+
+
+_CLASSES = re.compile(r"\bclass(?:es)? \d+(?:(?:, | and |, class | and class )\d+)*")
+_OF_WHICH = re.compile(r"^no interval for (?:overall|class \d)[^:]*: ")
 
 
 def _spoken(metric: str) -> str:

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from histoflow import progress
+from histoflow.report.wording import with_class_names
 from histoflow_flows import display
 
 FIGURES = {
@@ -115,7 +116,7 @@ def test_test_figures_have_their_intervals_and_it_is_said_how_they_came_about() 
     assert "│ top2     │ 0.990                  │" in text
     assert "│ normal [1] │    0.900 │" in text
     assert "95% intervals: bootstrap over 45 groups, 2,000 draws. Of top2: 200 draws." in text
-    assert "accuracy: class 1 has no images" in text
+    assert "accuracy: class tumor has no images" in text
 
 
 def test_figures_of_a_run_from_before_there_were_intervals_are_shown_without() -> None:
@@ -124,3 +125,19 @@ def test_figures_of_a_run_from_before_there_were_intervals_are_shown_without() -
     assert "│ top2   │ 0.990   │" in text
     assert "interval" not in text
     assert "normal" not in text, "no metric says anything of a class"
+
+
+@pytest.mark.parametrize(
+    ("note", "said"),
+    [
+        ("no interval for class 1: it never varies", "no interval for class tumour: it never varies"),
+        (
+            "no interval for overall, class 0 and class 1: …",
+            "no interval for overall, class a \\1 and class tumour: …",
+        ),
+        ("classes 0, 1 and 7 have no images", "classes a \\1, tumour and 7 have no images"),
+        ("undefined in 3 of 2,000 resamples", "undefined in 3 of 2,000 resamples"),
+    ],
+)
+def test_notes_tell_classes_by_name(note: str, said: str) -> None:
+    assert with_class_names(note, ["a \\1", "tumour"]) == said
