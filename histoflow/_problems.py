@@ -118,7 +118,8 @@ def _requirement(detail: ErrorDetails) -> str:
     kind = detail["type"]
     if kind in _REQUIREMENTS:
         facts = {
-            key: f"{value:g}" if isinstance(value, float) else value for key, value in detail["ctx"].items()
+            key: f"{value:g}" if isinstance(value, float) else value
+            for key, value in detail.get("ctx", {}).items()
         }
         return _REQUIREMENTS[kind].format(**facts)
     beginning = kind.split("_")[0]

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from histoflow import files
 from histoflow.claims import Claim, ClaimedError
-from histoflow.errors import RunError
+from histoflow.errors import RunError, UserError
 
 Record = TypeVar("Record", bound=BaseModel)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -43,6 +43,15 @@ def refuse_other_data(whose: str, begun_with: str | None, fingerprint: str) -> N
             f"The data of {whose} have changed since it began: their fingerprint was "
             f"{str(begun_with)[:16]} and is {fingerprint[:16]} now. "
             f"Put the data back as they were, or start a new one."
+        )
+
+
+def refuse_elsewhere(folder: Path, place: Path) -> None:
+    """Work goes on in the home, from where it is found again; ``place`` is the folder in it."""
+    if folder.parent != place:
+        raise UserError(
+            f"Only a run in the home {place} can go on. Got {folder}. "
+            f"Set HISTOFLOW_HOME to the home that holds it."
         )
 
 

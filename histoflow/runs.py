@@ -9,8 +9,10 @@ fitted.json        what validation fixes: temperature, thresholds, sets    valid
 metrics.json       the test figures     predictions.npz  what they were computed from
 groups_….npz, robustness.npz, gallery.npz, embedding.npz    the same, of further sections of metrics.json
 reference.json     how validation images look, and how sure the model is of them: drift is told from it
+predictions/       of images predicted later: what drift is told from, and the tables of predict-flow
 speed.json         how fast the test images were predicted, and on what
 openings.json      each time the sealed test split was opened, why, and for which model
+retraining.json    of a retraining: the model, the gate, whether it begins with the champion's weights
 gate.json          of a retraining: the verdict     champion.npz, CHANGE.md  what of, and in words
 report.html, MODEL_CARD.md
 """
@@ -86,6 +88,11 @@ class Run:
         return self.folder / "checkpoints"
 
     @property
+    def predictions(self) -> Path:
+        """What is kept of the images that were predicted with it."""
+        return self.folder / "predictions"
+
+    @property
     def start(self) -> Path:
         """The model that training begins with, like a checkpoint, where it does not begin from scratch."""
         return self.folder / "start"
@@ -120,9 +127,9 @@ class Run:
     def openings(self) -> list[dict[str, str]]:
         return list(self._read_optional("openings.json", ()))
 
-    def record_opening(self, reason: str, model_hash: str) -> None:
-        """Write down that the sealed test split is about to be read."""
-        opening = {"time": now(), "reason": reason, "model": model_hash}
+    def record_opening(self, reason: str, model_hash: str, of: str | None = None) -> None:
+        """Write down that the sealed test split is about to be read; ``of`` names a model of another run."""
+        opening = {"time": now(), "reason": reason, "model": model_hash, **({"of": of} if of else {})}
         files.write_json(self.folder / "openings.json", [*self.openings(), opening])
 
     def is_busy(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,17 @@ from histoflow.errors import ExperimentError
 from histoflow.evaluation.predictions import Predictions
 from histoflow.experiment import parse
 from histoflow.registry import installed
-from histoflow.retraining.gate import Check, Gate, Pace, Verdict, compared, incomparable, parse_gate, weigh
+from histoflow.retraining.gate import (
+    Check,
+    Gate,
+    Pace,
+    Verdict,
+    compared,
+    first,
+    incomparable,
+    parse_gate,
+    weigh,
+)
 from histoflow.retraining.judging import metrics_of
 
 CLASSES = ("normal", "stroma", "tumour")
@@ -82,9 +93,13 @@ def test_a_class_that_loses_is_seen_behind_a_better_whole() -> None:
     challenger = model(of_class(2, some(0.2, seed=4)), sure=0.93)
     found = verdict(OLD, challenger)
     assert outcomes(found)["accuracy"] == "passed"
-    assert outcomes(found)["recall of tumour"] == "failed"
-    assert found.decision == "reject"
+    assert found.decision == "hold"
     assert found.why.startswith("The challenger loses more than 0.05 in recall of tumour")
+    assert found.why.endswith("a person must weigh the two.")
+    alike = verdict(OLD, model(np.concatenate([of_class(2, some(0.2, seed=4)), of_class(0, some(0.1, 1))])))
+    assert (alike.decision, outcomes(alike)["recall of tumour"]) == ("reject", "failed"), (
+        "nothing speaks for it"
+    )
 
 
 @pytest.mark.parametrize(("images", "decision"), [(300, "hold"), (3000, "promote")])
@@ -104,6 +119,29 @@ def test_where_nothing_has_changed_the_number_of_images_bounds_what_may_be_hidde
     )
     few = model(np.array([], int), groups=6)
     assert outcomes(verdict(few, few))["accuracy"] == "unsure", "six slides, whatever their images"
+
+
+@pytest.mark.parametrize(("images", "outcome"), [(60, "unsure"), (600, "passed")])
+def test_where_nothing_was_lost_few_images_may_still_hide_a_loss(images: int, outcome: str) -> None:
+    """By resampling alone three gains and no loss would always pass."""
+    gained = verdict(model(of_class(0, np.arange(9)), images), model(np.array([], int), images))
+    assert outcomes(gained)["recall of normal"] == outcome
+    found = next(check for check in gained.checks if check.name == "recall of normal")
+    assert found.low is not None
+    assert found.low >= 0
+    assert "no image was lost, among which chance might hide a loss of" in found.words
+    more = verdict(model(of_class(0, np.arange(18)), images), model(np.array([], int), images))
+    assert outcomes(more)["recall of normal"] == "passed", "six of one sign are no chance"
+
+
+def test_a_first_model_that_never_tells_a_class_waits_for_a_person() -> None:
+    blind = model(of_class(2, np.arange(3000)))
+    found = first(blind, CLASSES, Gate())
+    assert (found.decision, list(outcomes(found))) == ("hold", ["recall of tumour"])
+    assert found.why == "The model tells tumour of none of the 1,000 test images that show it."
+    of_four = replace(OLD, probabilities=np.pad(OLD.probabilities, ((0, 0), (0, 1))))
+    assert "No test image shows mucus" in first(of_four, (*CLASSES, "mucus"), Gate()).why
+    assert first(OLD, CLASSES, Gate()).decision == "promote"
 
 
 def test_calibration_counts_by_its_figure_and_is_held_where_it_may_be_chance() -> None:
@@ -136,5 +174,7 @@ def test_every_mistake_in_the_settings_is_told() -> None:
     with pytest.raises(ExperimentError) as error:
         parse_gate({"margin": -1, "requires": "better"}, "--gate")
     assert "gate.margin" in str(error.value)
+    with pytest.raises(ExperimentError, match=r"gate\.slower"):
+        parse_gate({"slower": float("inf")}, "--gate")
     assert "gate.requires" in str(error.value)
     assert "require" in str(error.value)

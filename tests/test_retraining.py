@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from histoflow.errors import DataError, UserError
 from histoflow.evaluation import predictions
 from histoflow.experiment import Experiment
 from histoflow.registry import installed
-from histoflow.retraining import challenge, deciding, gate, judging, verdict_record
+from histoflow.retraining import challenge, data_changes, deciding, gate, judging, starting, verdict_record
 from histoflow.retraining.gate import Gate
 from histoflow.retraining.verdict_record import Judged
 from histoflow.runs import Run
@@ -49,7 +51,8 @@ def experiment(here: Path, **changes: Any) -> Experiment:
         "split": SPLIT,
         "augment": [],
         "evaluation": {"gallery": 0, "embedding": False},
-        "training": {"epochs": 1, "batch_size": 32},
+        "optimizer": {"name": "adam", "lr": 0.01},
+        "training": {"epochs": 2, "batch_size": 32},
         "reports": [],
         "metrics": ["accuracy"],
     }
@@ -90,10 +93,40 @@ def trained(asked: Experiment, run_id: str, warm_from: str = "") -> Run:
     packed = stages.preprocess(asked, fetched(asked))
     stages.hold_data(run, packed)
     if warm_from:
-        judging.warm_start(run, warm_from, packed)
+        starting.warm_start(run, warm_from, packed, fetched(asked))
     stages.train(asked, packed, run)
     stages.evaluate(run, again=False)
     return run
+
+
+def begin_warm(asked: Experiment, run_id: str, name: str) -> None:
+    raw = fetched(asked)
+    starting.warm_start(stages.start(asked, run_id), name, stages.pack(asked, raw), raw)
+
+
+@contextmanager
+def without_data(run: Run) -> Iterator[None]:
+    folder = Path(run.read().packed or "")
+    aside = folder.with_name("aside")
+    folder.rename(aside)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        aside.rename(folder)
+
+
+def fewer(here: Path) -> dict[str, str]:
+    table = here / "fewer.csv"
+    table.write_text("\n".join((here / PATCHES).read_text().splitlines()[:-2]))
+    return {"name": "table", "path": str(table)}
+
+
+def moved(here: Path) -> dict[str, str]:
+    """A table in which each patch is of another slide than it was."""
+    table = here / "moved.csv"
+    table.write_text((here / PATCHES).read_text().replace("slide ", "block "))
+    return {"name": "table", "path": str(table)}
 
 
 @pytest.fixture
@@ -156,6 +189,7 @@ def test_what_the_champion_was_trained_on_takes_no_part_and_the_opening_is_on_re
     assert 0 < len(free) < len(test)
     assert f"{len(test) - len(free)} of {len(test)} test images take no part" in found.notes[0]
     assert new.openings()[-1]["reason"] == "champion known@1 against run new"
+    assert new.openings()[-1]["of"] == "known@1"
 
 
 def test_the_champion_sees_the_images_as_it_was_trained_to(old: Run, new: Run, here: Path) -> None:
@@ -223,19 +257,13 @@ def test_a_champion_of_other_classes_cannot_be_asked_and_a_person_decides(old: R
     assert found.verdict.decision == "hold"
     assert "its classes are normal, tumour, and theirs are normal, stroma, tumour" in found.verdict.why
     with pytest.raises(UserError, match="as they were for it: classes"):
-        judging.warm_start(stages.start(three, "warm-3"), "classes", stages.pack(three, fetched(three)))
+        begin_warm(three, "warm-3", "classes")
 
 
 def test_without_the_champions_data_another_split_is_refused(old: Run, new: Run) -> None:
     version = champion(old, "gone")
-    folder = Path(old.read().packed or "")
-    aside = folder.with_name("aside")
-    folder.rename(aside)
-    try:
+    with without_data(old):
         found = judged(new, "gone")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        aside.rename(folder)
     assert found.verdict.decision == "hold"
     assert f"must be one that {version.reference} was not trained on" in found.verdict.why
 
@@ -251,9 +279,123 @@ def test_a_warm_start_begins_with_the_champions_weights_and_the_run_says_so(old:
     theirs, ours = (load_file(one.folder / "weights.safetensors") for one in saved if one)
     name = next(name for name in theirs if name.endswith("weight"))
     np.testing.assert_allclose(ours[name], theirs[name], atol=1e-6)
-    judging.warm_start(run, "warm", stages.pack(still, fetched(still)))
+    run.update(warm_from=None)  # as if it was killed between the two
+    begin_warm(still, "warm", "warm")
+    assert run.read().warm_from == "warm@1"
     version, _ = deciding.carry_out(run, judged(run, "warm"), by="a test")
     assert version.record.warm_from == "warm@1"
+
+
+@pytest.fixture
+def official(here: Path) -> Experiment:
+    """The same images, and the table deals them out: other slides are in test than by the hash."""
+    lines = (here / PATCHES).read_text().splitlines()
+    splits = ["split", *("val" if row < 8 else "test" if row < 24 else "train" for row in range(96))]
+    table = here / "official.csv"
+    table.write_text("\n".join(f"{line},{split}" for line, split in zip(lines, splits, strict=True)))
+    return of_old(here, dataset={"name": "table", "path": str(table)})
+
+
+def test_what_the_champion_began_from_has_learned_counts_as_well(
+    old: Run, new: Run, here: Path, official: Experiment
+) -> None:
+    founder = champion(trained(official, "founder-run"), "founder")
+    heir = models.register(old, "heir", warm_from=founder.reference)
+    models.promote("heir", heir.number, why="the first", by="a test")
+    still = of_old(here, seed=9)
+    with pytest.raises(DataError, match=r"founder@1 has learned \d+ of \d+ test images and \d+ of"):
+        begin_warm(still, "begin-1", "heir")
+    assert not Run(here / "home" / "runs" / "begin-1").start.exists()
+    notes = judged(new, "heir").notes
+    assert [
+        f"{who} was trained on them" in note
+        for who, note in zip(("heir@1", "founder@1"), notes, strict=False)
+    ]
+    learned = PackedStore(Path(founder.run.read().packed or ""))
+    sources = challenge.kept(new)[0].sources
+    assert sources is not None
+    assert not any(np.isin(sources, learned.split(part).sources).any() for part in ("train", "val"))
+
+
+def test_a_champion_whose_data_are_gone_is_begun_from_only_where_splits_are_stable(
+    old: Run, here: Path, official: Experiment
+) -> None:
+    champion(old, "stable")
+    champion(trained(official, "founder-run"), "official")
+    with without_data(old):
+        begin_warm(of_old(here, seed=10, dataset=fewer(here)), "begin-2", "stable")
+        assert Run(here / "home" / "runs" / "begin-2").read().warm_from == "stable@1"
+        with pytest.raises(DataError, match="its test images are not all in the test split"):
+            begin_warm(of_old(here, seed=10, dataset=moved(here)), "begin-3", "stable")
+    with (
+        without_data(Run(here / "home" / "runs" / "founder-run")),
+        pytest.raises(DataError, match="come with them"),
+    ):
+        begin_warm(experiment(here, dataset=official.dataset.model_dump()), "begin-4", "official")
+
+
+def test_the_weights_of_a_version_that_was_decided_about_change_nothing(old: Run, here: Path) -> None:
+    version = models.register(old, "decided")
+    models.reject("decided", version.number, why="its misses are of one hospital", by="Ada")
+    again = trained(stages.experiment_of(old), "again")
+    (again.folder / verdict_record.FILE).unlink(missing_ok=True)
+    found = judged(again, "decided")
+    assert (found.verdict.decision, found.same_as) == ("reject", 1)
+    assert found.verdict.why.startswith("It is decided@1, bit for bit, about which was decided before")
+    (again.folder / verdict_record.FILE).unlink()
+    assert deciding.carry_out(again, found, by="the gate") == (version, False)
+    assert deciding.written(again).startswith("# decided@1: nothing was changed")
+    assert "its misses are of one hospital" in deciding.written(again)
+
+
+def test_a_record_that_a_killed_process_did_not_write_is_written_from_the_registrys(
+    old: Run, new: Run
+) -> None:
+    champion(old, "killed")
+    found = judged(new, "killed")
+    deciding.carry_out(new, found, by="the gate")
+    record = deciding.written(new)
+    (new.folder / deciding.FILE).unlink()
+    assert not deciding.carry_out(new, found, by="the gate").changed
+    assert deciding.written(new) == record
+
+
+def test_a_held_version_keeps_what_the_gate_found_of_it_and_this_champion(old: Run, new: Run) -> None:
+    first = champion(old, "kept")
+    found = judged(new, "kept")
+    version, _ = deciding.carry_out(new, found, by="the gate")
+    assert {verdict_record.FILE, challenge.CHAMPION} <= set(version.record.files)
+    assert judging.kept_verdict(version, first) == found.verdict
+    other = champion(old, "other")
+    assert judging.kept_verdict(version, other) is None
+
+
+def test_what_is_new_is_told_beside_the_champions_data(old: Run, here: Path) -> None:
+    version = champion(old, "data")
+    packed = stages.pack(of_old(here), fetched(of_old(here))).folder
+    assert data_changes.beside(version, packed) == "The data are those of data@1."
+    asked = of_old(here, dataset=fewer(here))
+    told = data_changes.beside(version, stages.pack(asked, fetched(asked)).folder)
+    assert "0 images came and 2 went, by their pixels; " in told
+    asked = asked.model_copy(update={"preprocess": experiment(here).preprocess})
+    assert "2 went, by their names" in data_changes.beside(version, stages.pack(asked, fetched(asked)).folder)
+
+
+def test_a_champion_that_fails_on_these_images_is_no_fault_of_the_challenger(
+    old: Run, new: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion(old, "fails")
+    kept = challenge.calibrated
+
+    def not_numbers(said: predictions.Predictions, run: Run) -> predictions.Predictions:
+        if run.id == new.id:
+            return kept(said, run)
+        return replace(said, probabilities=np.full_like(said.probabilities, np.nan))
+
+    monkeypatch.setattr(challenge, "calibrated", not_numbers)
+    found = judged(new, "fails")
+    assert (found.verdict.decision, found.images) == ("hold", None)
+    assert [check.name for check in found.verdict.checks] == ["comparison"]
 
 
 def test_images_that_only_one_of_them_predicted_are_counted() -> None:

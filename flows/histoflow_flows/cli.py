@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from histoflow import __version__, crossvalidation, home, recipes, registry, runs
+from histoflow import __version__, crossvalidation, folders, home, recipes, registry, runs
 from histoflow.components import KINDS
 from histoflow.engine.memory import keep_big_blocks
 from histoflow.errors import HistoflowError, UserError
@@ -134,11 +134,7 @@ def _begun(reference: str) -> tuple[Experiment, str]:
     folds = crossvalidation.find(reference)
     folder = folds.folder if folds else runs.find(home.runs(), reference).folder
     place = home.cross_validations() if folds else home.runs()
-    if folder.parent != place:
-        raise UserError(
-            f"Only a run in the home {place} can go on. Got {folder}. "
-            f"Set HISTOFLOW_HOME to the home that holds it."
-        )
+    folders.refuse_elsewhere(folder, place)
     return folds.experiment() if folds else experiment_of(Run(folder)), folder.name
 
 
@@ -192,7 +188,7 @@ def _flow_environment() -> Iterator[None]:
 def _show_result(run: Run) -> None:
     metrics = run.metrics()
     assert metrics is not None
-    opened = len(run.openings())
+    opened = sum(not opening.get("of") for opening in run.openings())
     times = "once" if opened == 1 else f"{opened} times"
     title = f"Test figures of {run.id}: {metrics['images']} images, epoch {metrics['epoch']}, opened {times}"
     display.out.print(display.scores(metrics, title))

@@ -11,6 +11,7 @@ import typer
 
 from histoflow import home, models, progress, runs
 from histoflow.errors import HistoflowError, UserError
+from histoflow.markdown import plain
 from histoflow_flows import display
 from histoflow_flows.interrupts import interruptible
 
@@ -186,7 +187,8 @@ def promote(
     anyway: Annotated[
         bool,
         typer.Option(
-            "--anyway", help="Also if it is worse than the champion, or cannot be compared with it."
+            "--anyway",
+            help="Also if it is worse than the champion, cannot be compared with it, or was rejected.",
         ),
     ] = False,
 ) -> None:
@@ -197,6 +199,7 @@ def promote(
         _say(f"{version.reference} is the champion already; nothing was changed.")
         return
     told, objection = _beside(champion, version)
+    objection = " ".join(filter(None, (_turned_down(version), objection)))
     if told:
         _say(told)
     if objection and not anyway:
@@ -211,6 +214,7 @@ def promote(
         by=_user(),
         record=_section(told, objection),
         over=champion.number if champion else 0,
+        anyway=anyway,
     )
     _say_done(change)
 
@@ -219,7 +223,7 @@ def reject(
     reference: Annotated[str, typer.Argument(metavar="NAME@VERSION", help="A version such as colon@4.")],
     why: Annotated[str, typer.Option(help=_WHY)] = "rejected by hand",
 ) -> None:
-    """Turn down a version that is held, or any other but the champion: it is not promoted after that."""
+    """Turn down a version that is held, or any other but the champion; then only --anyway promotes it."""
     version = models.find(reference)
     _say_done(models.reject(version.name, version.number, why=why, by=_user()))
 
@@ -248,6 +252,12 @@ def _beside(champion: Version | None, version: Version) -> tuple[str, str]:
     """How the version does beside the champion, and what speaks against promoting it; both may be empty."""
     if champion is None:
         return "", ""
+    from histoflow.retraining.judging import kept_verdict
+
+    kept = kept_verdict(version, champion)
+    if kept is not None:  # on images that both could predict, of which the two runs alone may have none
+        told = f"The gate compared {version.reference} with {champion.reference}: {kept.decision}. {kept.why}"
+        return told, kept.why if kept.decision == "reject" else ""
     with (
         interruptible("Promote it again when you like."),
         display.showing() as listener,
@@ -265,6 +275,15 @@ def _beside(champion: Version | None, version: Version) -> tuple[str, str]:
     return told, _against(found, champion)
 
 
+def _turned_down(version: Version) -> str:
+    """That it was rejected, and why; else nothing."""
+    if version.stage != "rejected":
+        return ""
+    changes = models.find_line(version.name).state.changes
+    why = next(change.why for change in reversed(changes) if change.version == version.number)
+    return f"it was rejected ({why.rstrip('.')})."
+
+
 def _against(found: Comparison, champion: Version) -> str:
     """What speaks for the champion, if anything does."""
     if found.verdict == "worse":
@@ -277,7 +296,7 @@ def _against(found: Comparison, champion: Version) -> str:
 
 def _section(told: str, objection: str) -> str:
     """What the change record says of the comparison."""
-    lines = [told, *([f"It was promoted all the same: {objection}"] if objection else [])]
+    lines = [plain(told), *([f"It was promoted all the same: {plain(objection)}"] if objection else [])]
     return "\n\n".join(["## Beside the champion until then", *filter(None, lines)]) if any(lines) else ""
 
 

@@ -11,14 +11,15 @@ Outside a flow run there may be no server, and nothing is sent.
 from __future__ import annotations
 
 from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.events import emit_event
 
-from histoflow.models import Version
+from histoflow.models import Change, Version
 from histoflow.stages import RawData
 
-_STAGES = {"champion": "promoted", "held": "held", "rejected": "rejected"}
+_DONE = {"promote": "promoted", "rollback": "promoted", "hold": "held", "reject": "rejected"}
 
 
 def dataset_changed(name: str, raw: RawData) -> None:
@@ -26,15 +27,22 @@ def dataset_changed(name: str, raw: RawData) -> None:
     _emit("histoflow.dataset.changed", f"histoflow.dataset.{name}", name, told)
 
 
-def model_decided(version: Version, why: str) -> None:
-    """Tell what has become of a challenger."""
-    found = _STAGES.get(version.stage)
-    if found is not None:
-        told = {"version": version.number, "run": version.record.run, "why": why}
-        _emit(f"histoflow.model.{found}", f"histoflow.model.{version.name}", version.reference, told)
+def model_decided(version: Version, change: Change) -> None:
+    """Tell what has become of a challenger; told twice, it is the same event."""
+    told = {"version": version.number, "run": version.record.run, "why": change.why}
+    resource = f"histoflow.model.{version.name}"
+    _emit(f"histoflow.model.{_DONE[change.what]}", resource, version.reference, told, id_of(change))
 
 
-def _emit(event: str, resource: str, name: str, payload: dict[str, Any]) -> None:
+def id_of(change: Change) -> UUID:
+    """The same each time, and no other change's."""
+    return uuid5(NAMESPACE_URL, f"{change.line.as_uri()}#{change.number}-{change.time}")
+
+
+def _emit(
+    event: str, resource: str, name: str, payload: dict[str, Any], event_id: UUID | None = None
+) -> None:
     if FlowRunContext.get() is None and TaskRunContext.get() is None:
         return
-    emit_event(event, {"prefect.resource.id": resource, "prefect.resource.name": name}, payload=payload)
+    of = {"prefect.resource.id": resource, "prefect.resource.name": name}
+    emit_event(event, of, payload=payload, id=event_id)

@@ -8,12 +8,13 @@ from functools import partial
 
 from histoflow.crossvalidation import CrossValidation, FoldsRecord
 from histoflow.fold_results import FoldResult, summarise
+from histoflow.markdown import plain
 from histoflow.report import wording
 from histoflow.report.wording import NOT_A_STANDARD_ERROR, plus_minus
 from histoflow_flows.evidence.cards import Card
 from histoflow_flows.evidence.context import owner, run_log
 from histoflow_flows.evidence.posting import Poster
-from histoflow_flows.evidence.wording import code, plain, table
+from histoflow_flows.evidence.wording import code, table
 
 PROGRESS, FOLDS = "progress", "folds"
 

@@ -12,7 +12,7 @@ from prefect.input import RunInput
 from prefect.states import Completed
 from pydantic import Field
 
-from histoflow import home, models, progress, runs, stages
+from histoflow import home, progress, runs, stages
 from histoflow.experiment import Experiment
 from histoflow.models import Version
 from histoflow.retraining import deciding, judging, verdict_record
@@ -46,7 +46,7 @@ def retrain_flow(
     gate: Gate = Gate(),  # noqa: B008 - frozen
     warm_start: bool = False,
     force: bool = False,
-    hold_hours: Annotated[float, Field(gt=0)] = holds.HOURS,
+    hold_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] = holds.HOURS,
     run_id: str | None = None,
 ) -> State[Any]:
     """Train a challenger if there is anything new, and let the gate decide whether it becomes champion.
@@ -83,16 +83,17 @@ def _challenge(
         packed = tasks.preprocess(experiment, raw)
         stages.hold_data(run, packed)
         if warm_start:
-            tasks.warm_start(run, name, packed)
+            tasks.warm_start(run, name, packed, raw)
         with gpu_slot(experiment.compute.devices):
             tasks.train(experiment, packed, run)
             tasks.evaluate(run, reason="end of training", again=False)
-            judged = tasks.judge(run, name, gate, raw)
-        tasks.report(run)
-    return judged
+            return tasks.judge(run, name, gate, raw)
 
 
 def _decided(run: Run, judged: Judged, hold_hours: float) -> State[Any]:
+    if not deciding.written(run):  # one that was killed before it had decided may lack a report
+        with run.lock():
+            tasks.report(run)
     version = tasks.carry_out(run, judged, BY)
     show_record(run)
     if version.stage == "held" and _can_wait():
@@ -118,9 +119,7 @@ def _ask(run: Run, judged: Judged, hold_hours: float) -> Answer:
 def _told(version: Version) -> State[Any]:
     """With the reason of the last change, also where that was made elsewhere in the meantime."""
     stage = version.stage
-    changes = models.find_line(version.name).state.changes
-    why = next(change.why for change in reversed(changes) if change.version == version.number)
-    told = f"{version.reference} is {stage}. {why}"
+    told = f"{version.reference} is {stage}. {deciding.last_change(version).why}"
     if stage == "held":
         told += f" Decide with: histoflow promote {version.reference}"
     progress.say(told)

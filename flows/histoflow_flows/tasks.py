@@ -17,7 +17,7 @@ from histoflow.crossvalidation import CrossValidation
 from histoflow.errors import HistoflowError
 from histoflow.experiment import Experiment
 from histoflow.models import Version
-from histoflow.retraining import deciding, judging
+from histoflow.retraining import deciding, judging, starting
 from histoflow.retraining.gate import Gate
 from histoflow.retraining.verdict_record import Judged
 from histoflow.runs import Run
@@ -107,8 +107,9 @@ def conclude_folds(begun: CrossValidation) -> Path:
 
 
 @task(task_run_name="begin with the champion of {name}", cache_policy=NO_CACHE)
-def warm_start(run: Run, name: str, packed: stages.Packed) -> None:
-    judging.warm_start(run, name, packed)
+def warm_start(run: Run, name: str, packed: stages.Packed, raw: stages.RawData) -> None:
+    with evidence.of_work():
+        starting.warm_start(run, name, packed, raw)
 
 
 @task(task_run_name="judge {run.id}", cache_policy=NO_CACHE)
@@ -119,17 +120,18 @@ def judge(run: Run, name: str, gate: Gate, raw: stages.RawData) -> Judged:
 
 @task(task_run_name="carry out: {judged.verdict.decision}", cache_policy=NO_CACHE)
 def carry_out(run: Run, judged: Judged, by: str) -> Version:
-    return _told(deciding.carry_out(run, judged, by), judged.verdict.why)
+    return _told(deciding.carry_out(run, judged, by), judged)
 
 
 @task(task_run_name="{decision} {judged.name}", cache_policy=NO_CACHE)
 def settle(run: Run, judged: Judged, decision: Literal["promote", "reject"], why: str, by: str) -> Version:
-    return _told(deciding.settle(run, judged, decision, why, by), why)
+    return _told(deciding.settle(run, judged, decision, why, by), judged)
 
 
-def _told(decided: deciding.Decided, why: str) -> Version:
-    if decided.changed:
-        events.model_decided(decided.version, why)
+def _told(decided: deciding.Decided, judged: Judged) -> Version:
+    """A flow run that begins anew tells it once more, for it may have been killed before it could."""
+    if decided.changed or judged.same_as is None:
+        events.model_decided(decided.version, deciding.last_change(decided.version))
     return decided.version
 
 

@@ -18,16 +18,24 @@ _FROM: dict[What, tuple[Stage, ...]] = {
 
 
 def promote(
-    name: str, version: int, *, why: str, by: str, record: str = "", over: int | None = None
+    name: str,
+    version: int,
+    *,
+    why: str,
+    by: str,
+    record: str = "",
+    over: int | None = None,
+    anyway: bool = False,
 ) -> Change:
     """Make a version the champion; the one that was is archived.
 
     ``over`` is the champion that it was found fit to replace, 0 for none: if there is another one by now,
-    nothing is changed. ``record`` is Markdown for the change record. A version that is champion already stays
-    so, and the change that made it champion is returned; the same holds for ``hold`` and ``reject``.
+    nothing is changed. ``record`` is Markdown for the change record. ``anyway`` takes one that was rejected,
+    too. A version that is champion already stays so, and the change that made it champion is returned; the
+    same holds for ``hold`` and ``reject``.
     """
     verify(_finding.find_line(name).version(version))
-    return _change(name, "promote", version, why, by, record, over)
+    return _change(name, "promote", version, why, by, record, over, anyway)
 
 
 def hold(name: str, version: int, *, why: str, by: str, record: str = "") -> Change:
@@ -36,7 +44,7 @@ def hold(name: str, version: int, *, why: str, by: str, record: str = "") -> Cha
 
 
 def reject(name: str, version: int, *, why: str, by: str, record: str = "") -> Change:
-    """Turn a version down. It is not promoted after that, unless it is held first, nor rolled back to."""
+    """Turn a version down. It is not promoted after that, unless ``anyway``, nor rolled back to."""
     return _change(name, "reject", version, why, by, record)
 
 
@@ -49,7 +57,14 @@ def rollback(name: str, *, why: str, by: str) -> Change:
 
 
 def _change(
-    name: str, what: What, number: int | None, why: str, by: str, record: str, over: int | None = None
+    name: str,
+    what: What,
+    number: int | None,
+    why: str,
+    by: str,
+    record: str,
+    over: int | None = None,
+    anyway: bool = False,
 ) -> Change:
     found = _finding.find_line(name)
     with alone(found.folder, "changing"):
@@ -57,7 +72,7 @@ def _change(
         version = found.version(_before(name, state) if number is None else number)
         if state.stage_of(version.number) == RESULT[what]:
             return _that_made_it_so(state, version)
-        _refuse(state, what, version, over)
+        _refuse(state, what, version, over, anyway)
         change = _change_of(state, what, version, why, by)
         after = state.with_change(change)
         _state.write(found.folder, after, change_record(change, version, _displaced(found, change), record))
@@ -98,9 +113,9 @@ def _before(name: str, state: State) -> int:
     return before
 
 
-def _refuse(state: State, what: What, version: Version, over: int | None) -> None:
+def _refuse(state: State, what: What, version: Version, over: int | None, anyway: bool) -> None:
     stage, legal = state.stage_of(version.number), _FROM.get(what)
-    if legal and stage not in legal:
+    if legal and stage not in legal and not (anyway and stage == "rejected"):
         raise UserError(
             f"To {what} a version it must be {' or '.join(legal)}. {version.reference} is {stage}. "
             f"{_advice(stage, version)}"
@@ -118,5 +133,5 @@ def _advice(stage: Stage, version: Version) -> str:
     if stage == "champion":
         return f"Another one must take its place first: histoflow rollback {version.name}"
     if stage == "rejected":
-        return "Promote another one, or have this one held first."
+        return f"To promote it all the same: histoflow promote {version.reference} --anyway"
     return f"'histoflow models {version.name}' tells what happened to it."

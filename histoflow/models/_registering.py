@@ -31,7 +31,16 @@ if TYPE_CHECKING:
     from histoflow.engine.checkpoint import Checkpoint
 
 _FITTED = "fitted.json"
-_IF_THERE = ("validation.npz", "reference.json", "speed.json", "openings.json", "history.json")
+_JUDGED = ("gate.json", "champion.npz")
+"""What a gate found of the run beside the champion of its day."""
+_IF_THERE = (
+    "validation.npz",
+    "reference.json",
+    "speed.json",
+    "openings.json",
+    "history.json",
+    *_JUDGED,
+)
 
 
 def register(run: Run, name: str | None = None, *, note: str = "", warm_from: str | None = None) -> Version:

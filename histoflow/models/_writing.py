@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
-from histoflow.markdown import plain
+from histoflow.markdown import plain, table
 from histoflow.models._state import Change
 from histoflow.models._versions import Figure, Version
 
@@ -20,10 +20,12 @@ def change_record(change: Change, version: Version, displaced: Version | None, t
     """In Markdown; ``text`` is what whoever made the change has to say of it."""
     parts = [
         f"# {plain(version.name)}: version {version.number} {_DONE[change.what]}",
-        _table(("", ""), _facts(change, version)),
+        table(("", ""), _facts(change, version)),
         "## Test figures",
         _figures(version, displaced),
         *([text.strip()] if text.strip() else []),
+        "## To decide otherwise",
+        "\n".join(f"- `{command}` {effect}" for command, effect in _ways(change, version)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -49,17 +51,28 @@ def _facts(change: Change, version: Version) -> list[tuple[str, str]]:
     return [*facts, ("Note", record.note)] if record.note else facts
 
 
+def _ways(change: Change, version: Version) -> Iterator[tuple[str, str]]:
+    """Commands that can be given after the change, and what they do."""
+    if change.what == "promote" and change.replaced:
+        yield f"histoflow rollback {version.name}", "makes the champion before this one champion again."
+    if change.what == "rollback" and change.replaced:
+        back = f"histoflow promote {version.name}@{change.replaced}"
+        yield back, "makes the former champion champion again, unless this one does better."
+    if change.what == "hold":
+        promote = f"histoflow promote {version.reference}"
+        yield promote, "makes it the champion, unless the champion does better."
+        yield f"histoflow reject {version.reference}", "turns it down."
+    if change.what == "reject":
+        yield f"histoflow promote {version.reference} --anyway", "makes it the champion all the same."
+    yield f"histoflow models {version.name}", "lists all versions and what happened to them."
+
+
 def _figures(version: Version, displaced: Version | None) -> str:
     shown = [version, *([displaced] if displaced else [])]
     names = dict.fromkeys(name for one in shown for name in one.record.metrics)
     rows = [(name.replace("_", " "), *(_figure(one, name) for one in shown)) for name in names]
-    return _table(("", *(f"version {one.number}" for one in shown)), rows)
+    return table(("", *(f"version {one.number}" for one in shown)), rows)
 
 
 def _figure(version: Version, name: str) -> str:
     return version.record.metrics.get(name, Figure(value=None)).words
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(plain(cell) for cell in line) + " |" for line in lines)

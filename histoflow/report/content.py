@@ -194,14 +194,25 @@ def _doubt(results: Results) -> str:
     )
 
 
+def own_openings(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Those for a model of the run itself; the champion that it is compared with is not chosen by them."""
+    return [opening for opening in run.get("test_openings", ()) if not opening.get("of")]
+
+
 def _openings(run: Mapping[str, Any]) -> dict[str, Any]:
     """Looking again with another model is choosing by the test split; with the same one it is not."""
-    openings = [
-        {
-            "time": wording.moment(str(entry.get("time", ""))),
-            "reason": str(entry.get("reason", "")),
-            "model": str(entry.get("model", ""))[:16],
-        }
-        for entry in run.get("test_openings", ())
-    ]
-    return {"all": openings, "models": len({opening["model"] for opening in openings})}
+    own = own_openings(run)
+    return {
+        "all": [_opening(entry) for entry in run.get("test_openings", ())],
+        "times": len(own),
+        "models": len({entry.get("model") for entry in own}),
+        "first": _opening(own[0]) if own else None,
+    }
+
+
+def _opening(entry: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "time": wording.moment(str(entry.get("time", ""))),
+        "reason": str(entry.get("reason", "")),
+        "model": str(entry.get("model", ""))[:16],
+    }

@@ -11,7 +11,7 @@ from histoflow.components import Results, Score
 from histoflow.evaluation.intervals import ROUGH_BELOW
 from histoflow.evaluation.scores import from_json
 from histoflow.report import tables, wording
-from histoflow.report.content import asked_for, data_facts, title_of, training_facts
+from histoflow.report.content import asked_for, data_facts, own_openings, title_of, training_facts
 from histoflow.report.page import rendered_text
 
 FILE = "MODEL_CARD.md"
@@ -109,9 +109,9 @@ def _limits(results: Results, names: list[str]) -> Iterator[str]:
     few = [f"{name} ({count})" for name, count in zip(names, counts, strict=False) if count < FEW_IMAGES]
     if few:
         yield f"Figures of classes with fewer than {FEW_IMAGES} test images rest on little: {', '.join(few)}."
-    openings = len({opening.get("model") for opening in results.run.get("test_openings", ())})
-    if openings > 1:
-        yield f"The test split was opened for {openings} models of this run: its figures may flatter."
+    models = len({opening.get("model") for opening in own_openings(results.run)})
+    if models > 1:
+        yield f"The test split was opened for {models} models of this run: its figures may flatter."
     if "size" in results.data:
         height, width = results.data["size"]
         yield f"It was trained on images of {width} × {height} pixels; it knows no other magnification."

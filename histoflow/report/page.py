@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from histoflow import files
 from histoflow.components import Results
+from histoflow.markdown import plain
 from histoflow.report.content import content
 
 
@@ -30,21 +31,21 @@ def rendered(template: str, content: Mapping[str, Any]) -> str:
 
 
 def rendered_text(template: str, content: Mapping[str, Any]) -> str:
-    """Of a template that is no page, where a stranger's text must not begin a line or a cell of its own."""
-    text = _template(template, finalize=_on_one_line).render(content)
+    """Of a template in Markdown, where a stranger's text stays text."""
+    text = _template(template, finalize=_as_text).render(content)
     return text.encode("utf-8", errors="replace").decode()
 
 
-def _on_one_line(value: Any) -> Any:
-    return " ".join(value.replace("|", "\\|").split()) if isinstance(value, str) else value
+def _as_text(value: Any) -> Any:
+    return plain(value) if isinstance(value, str) else value
 
 
 @lru_cache(maxsize=8)
 def _template(name: str, finalize: Callable[[Any], Any] | None = None) -> Template:
-    # Class names, messages and paths come from strangers' files: escape everything.
+    # Class names, messages and paths come from strangers' files: escape everything, once.
     environment = Environment(
         loader=PackageLoader("histoflow", "report"),
-        autoescape=True,
+        autoescape=finalize is None,  # noqa: S701 - the other one escapes for Markdown
         finalize=finalize,
         undefined=StrictUndefined,
         trim_blocks=True,

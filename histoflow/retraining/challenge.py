@@ -1,7 +1,7 @@
 """The champion meets the test images of its challenger, and both are timed on the same device.
 
 Images are decoded for each as it was trained, and dealt out as the challenger's data are. Those that the
-champion was trained on, or chosen by, take no part.
+champion was trained on, or chosen by, take no part, nor those that either began from had learned.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from histoflow.evaluating import predicted, store_of, workshop_of
 from histoflow.evaluation import fitting, predictions
 from histoflow.evaluation.predictions import Predictions
 from histoflow.retraining.gate import Pace
-from histoflow.retraining.known_images import known_to
+from histoflow.retraining.known_images import NewData, ancestry, known_to
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,8 +69,10 @@ def meet(
     """
     old = _champion(champion, experiment, raw, registry, device)
     old.store.verify(["test"])
-    run.record_opening(f"champion {champion.reference} against run {run.id}", champion.record.model)
-    known, notes = known_to(champion, read_manifest(champion.folder), old.store, experiment)
+    why = f"champion {champion.reference} against run {run.id}"
+    run.record_opening(why, champion.record.model, of=champion.reference)
+    learned = dict.fromkeys((*ancestry(champion.reference), *ancestry(run.read().warm_from)))
+    known, notes = known_to(list(learned), old.store.unseal_test(), NewData(experiment, raw, registry))
     with old.computing():
         says = predicted(old.workshop, old.model, old.store.unseal_test(), f"Evaluating {champion.reference}")
     theirs, ours, left_out = matched(_at(says, ~known), predictions.load(run.folder))

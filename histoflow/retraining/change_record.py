@@ -1,11 +1,12 @@
-"""The change record of a retraining, in Markdown: what is new, how both models fared, how to go back."""
+"""The change record of a retraining, in Markdown: what is new, and how both models fared."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from histoflow.data.store import Manifest, read_manifest
+from histoflow.markdown import plain, table
 
 if TYPE_CHECKING:
     from histoflow.models import Version
@@ -20,13 +21,11 @@ def sections(judged: Judged, challenger: Version, champion: Version | None) -> s
         "## Data",
         _data(judged, challenger, champion),
         f"## Against {champion.reference}" if champion else "## Champion",
-        f"The gate: **{judged.verdict.decision}**. {_line(judged.verdict.why)}",
+        f"The gate: **{judged.verdict.decision}**. {plain(judged.verdict.why)}",
         *_comparison(judged),
-        *(f"- {note}" for note in judged.notes),
+        *(f"- {plain(note)}" for note in judged.notes),
         "## Checks" if judged.verdict.checks else "",
         _checks(judged),
-        "## To go back, or to decide otherwise",
-        _ways(challenger),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -43,7 +42,7 @@ def _data(judged: Judged, challenger: Version, champion: Version | None) -> str:
             ("left out by the audit", lambda one: f"{len(one.quarantine):,}"),
         )
     ]
-    return "\n\n".join(filter(None, (_line(judged.data_changes), table(head, rows))))
+    return "\n\n".join(filter(None, (plain(judged.data_changes), table(head, rows))))
 
 
 def _counts(split: Any) -> Any:
@@ -77,34 +76,6 @@ def _figure(value: float | None, form: str = ".4f") -> str:
 def _checks(judged: Judged) -> str:
     rows = [[check.name, check.outcome, check.words] for check in judged.verdict.checks]
     return table(["check", "outcome", "in words"], rows) if rows else ""
-
-
-def _ways(challenger: Version) -> str:
-    return "\n".join(
-        f"- `{command}` {what}"
-        for command, what in (
-            (f"histoflow rollback {challenger.name}", "makes the champion before this one champion again."),
-            (
-                f"histoflow promote {challenger.reference}",
-                "makes this version the champion, if it waits for that.",
-            ),
-            (f"histoflow models {challenger.name}", "lists all versions and what happened to them."),
-        )
-    )
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; whatever stands in a cell stays in it."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return _line(text).replace("|", "\\|")
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split()).replace("<", "&lt;")
 
 
 def _spoken(name: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from histoflow import files, models
 from histoflow.errors import RunError
+from histoflow.markdown import plain
 from histoflow.retraining import change_record
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def carry_out(run: Run, judged: Judged, by: str) -> Decided:
     """Do as the gate said, unless that was done."""
     version = models.register(run, judged.name, warm_from=run.read().warm_from)
     if version.stage != "candidate":
+        if not written(run):
+            _write_again(run, judged, version)
         return Decided(version, changed=False)
     decision, why = judged.verdict.decision, judged.verdict.why
     record = _record(judged, version)
@@ -58,6 +61,7 @@ def settle(run: Run, judged: Judged, decision: Literal["promote", "reject"], why
     """What a person decided about a version that was held, unless it was decided about in the meantime."""
     version = models.register(run, judged.name)
     if version.stage != "held":
+        _write_again(run, judged, version)
         return Decided(version, changed=False)
     act = models.promote if decision == "promote" else models.reject
     _keep(run, act(version.name, version.number, why=why, by=by, record=_record(judged, version)))
@@ -77,6 +81,21 @@ def _record(judged: Judged, version: Version) -> str:
         return change_record.sections(judged, version, champion)
     since = f"{now.reference} has become champion since; it took no part in the comparison."
     return f"{since}\n\n{change_record.sections(judged, version, champion)}"
+
+
+def last_change(version: Version) -> Change:
+    """What was last decided about a version that is no candidate."""
+    changes = models.find_line(version.name).state.changes
+    return next(change for change in reversed(changes) if change.version == version.number)
+
+
+def _write_again(run: Run, judged: Judged, version: Version) -> None:
+    """What the registry has written of the last decision: the run may have been killed before it had that."""
+    text = last_change(version).path.read_text(encoding="utf-8")
+    if judged.same_as is not None:
+        head = f"# {version.reference}: nothing was changed"
+        text = f"{head}\n\n{plain(judged.verdict.why)} Its last record:\n\n{text}"
+    files.write_text(run.folder / FILE, text)
 
 
 def _keep(run: Run, change: Change) -> None:

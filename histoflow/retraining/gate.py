@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from histoflow._problems import problems_of
@@ -19,10 +18,9 @@ from histoflow.evaluation import answers
 from histoflow.evaluation.comparison import Difference, Differences, compare
 from histoflow.evaluation.intervals import LEVEL
 from histoflow.experiment import Settings
+from histoflow.retraining.unseen import Bound, Unseen
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from histoflow.evaluation.predictions import Predictions
     from histoflow.evaluation.scores import Metrics
     from histoflow.registry import Registry
@@ -31,11 +29,13 @@ Decision = Literal["promote", "hold", "reject"]
 Outcome = Literal["passed", "unsure", "failed", "unknown"]
 
 _SHARES_OF_IMAGES = ("accuracy",)
-"""Metrics that cannot change where each image is told right or wrong as before."""
+"""Metrics that cannot fall where each image that was told right still is."""
 
 
 class Gate(Settings):
     """What a challenger must show to take the champion's place."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     metric: str | None = None
     """The metric that decides; null takes the first of the experiment."""
@@ -103,9 +103,34 @@ def first_of_its_line() -> Verdict:
     return Verdict(decision="promote", why="There was no champion to compare with.")
 
 
+def first(said: Predictions, classes: Sequence[str], gate: Gate) -> Verdict:
+    """As ``first_of_its_line``, unless there is a class of which the model has not told a single image."""
+    shown = answers.shown(said.labels, len(classes))
+    right = (shown & answers.told(said.probabilities, said.labels)).sum(axis=0)
+    missed = [
+        Check(name=f"recall of {name}", outcome="unsure", words=_never_told(name, int(images)))
+        for name, images, told in zip(classes, shown.sum(axis=0), right, strict=True)
+        if not told
+    ]
+    return _verdict(missed, gate) if missed else first_of_its_line()
+
+
+def _never_told(name: str, images: int) -> str:
+    if not images:
+        return f"No test image shows {name}, so whether the model can tell it is not known."
+    return f"The model tells {name} of none of the {images:,} test images that show it."
+
+
 def the_same() -> Verdict:
     """Where training came to the champion's very weights."""
     return Verdict(decision="promote", why="It is the champion's model, bit for bit.")
+
+
+def decided_before(reference: str, stage: str) -> Verdict:
+    """Where training came to the very weights of a version that is no candidate any more."""
+    decision: Decision = "promote" if stage == "champion" else "hold" if stage == "held" else "reject"
+    why = f"It is {reference}, bit for bit, about which was decided before: that is {stage}. Nothing changes."
+    return Verdict(decision=decision, why=why)
 
 
 def incomparable(reason: str, gate: Gate) -> Verdict:
@@ -143,18 +168,24 @@ def weigh(
     pace: Pace | None,
 ) -> Verdict:
     """The verdict on the challenger, from predictions of the same images and what they differ in."""
-    unchanged = _Unchanged(champion, challenger)
-    main = differences.metrics[differences.main]
-    checks = [
-        _main_check(differences.main, main, unchanged, gate),
-        *(
-            _class_check(name, differences.recall[index], unchanged.loss_in_class(index), gate)
-            for index, name in enumerate(classes)
-        ),
-        _calibration_check(differences.calibration, gate),
-        _pace_check(pace, gate),
+    unseen = Unseen(champion, challenger)
+    main = _main_check(differences.main, differences.metrics[differences.main], unseen, gate)
+    of_classes = [
+        _class_check(name, differences.recall[index], unseen.in_class(index), gate)
+        for index, name in enumerate(classes)
     ]
-    return _verdict(checks, gate)
+    others = [_calibration_check(differences.calibration, gate), _pace_check(pace, gate)]
+    if differences.verdict == "better" and main.outcome == "passed":
+        of_classes = [_weighed_against(main, check) for check in of_classes]
+    return _verdict([main, *of_classes, *others], gate)
+
+
+def _weighed_against(main: Check, check: Check) -> Check:
+    """Whether a gain on the whole is worth the loss of a class is for a person to say."""
+    if check.outcome != "failed":
+        return check
+    words = f"{check.words} Yet on the whole it is shown to be better: a person must weigh the two."
+    return check.model_copy(update={"outcome": "unsure", "words": words})
 
 
 def _verdict(checks: Sequence[Check], gate: Gate) -> Verdict:
@@ -169,13 +200,10 @@ def _verdict(checks: Sequence[Check], gate: Gate) -> Verdict:
 # ── The checks ──────────────────────────────────────────────────────────────────────────────────
 
 
-def _main_check(metric: str, found: Difference, unchanged: _Unchanged, gate: Gate) -> Check:
+def _main_check(metric: str, found: Difference, unseen: Unseen, gate: Gate) -> Check:
     title = metric.replace("_", " ")
-    low, high = _gain(found)
-    told = _told(title, found)
-    bound = unchanged.loss_of_all() if metric in _SHARES_OF_IMAGES else None
-    if low is None and bound is not None:
-        low, high, told = -bound, bound, f"{title} {found.a:.4f} of both{_hidden(bound)}"
+    bound = unseen.of_all() if metric in _SHARES_OF_IMAGES else None
+    low, high, told = _with_bound(_gain(found), bound, title, found)
     limit = 0.0 if gate.require == "better" else -gate.margin
     outcome: Outcome
     if low is None or high is None:
@@ -191,12 +219,9 @@ def _main_check(metric: str, found: Difference, unchanged: _Unchanged, gate: Gat
     return _check(title, outcome, words, found, limit)
 
 
-def _class_check(name: str, found: Difference, bound: float | None, gate: Gate) -> Check:
+def _class_check(name: str, found: Difference, bound: Bound | None, gate: Gate) -> Check:
     title, limit = f"recall of {name}", -gate.class_margin
-    low, high = found.low, found.high
-    told = _told(title, found)
-    if low is None and bound is not None:
-        low, high, told = -bound, bound, f"{title} {found.a:.4f} of both{_hidden(bound)}"
+    low, high, told = _with_bound((found.low, found.high), bound, title, found)
     outcome: Outcome
     if low is None or high is None or found.difference is None:
         outcome, words = "unsure", f"Of the {title} a loss cannot be ruled out ({told})."
@@ -272,42 +297,22 @@ def _told(title: str, found: Difference) -> str:
     return f"{figures}, difference {found.low:+.4f} to {found.high:+.4f} at {100 * LEVEL:g} %"
 
 
-def _hidden(bound: float) -> str:
-    return f", right on the very same images, among which chance might hide a loss of {bound:.4f}"
-
-
-# ── Where nothing has changed ───────────────────────────────────────────────────────────────────
-
-
-class _Unchanged:
-    """What resampling cannot say: how large a loss may be of which there is not one case.
-
-    Among n patients or images without a single change, a change that befalls a share p of them goes unseen
-    with the chance (1 - p) to the power of n. The p at which that is 2.5 % is the bound.
-    """
-
-    def __init__(self, champion: Predictions, challenger: Predictions) -> None:
-        labels, classes = challenger.labels, challenger.probabilities.shape[1]
-        self._shown = answers.shown(labels, classes)
-        self._changed = answers.told(champion.probabilities, labels) != answers.told(
-            challenger.probabilities, labels
+def _with_bound(
+    interval: tuple[float | None, float | None], bound: Bound | None, title: str, found: Difference
+) -> tuple[float | None, float | None, str]:
+    """The more cautious of the interval and the bound, and the figures in words."""
+    (low, high), told = interval, _told(title, found)
+    if bound is None:
+        return low, high, told
+    hidden = f"among which chance might hide a loss of {bound.loss:.4f}"
+    if low is None or high is None:
+        if not bound.unchanged:
+            return low, high, told
+        return (
+            -bound.loss,
+            bound.loss,
+            f"{title} {found.a:.4f} of both, right on the very same images, {hidden}",
         )
-        right = [
-            (answers.told(one.probabilities, labels) == self._shown).all(axis=1)
-            for one in (champion, challenger)
-        ]
-        self._any_changed = right[0] != right[1]
-        self._groups = challenger.groups
-
-    def loss_of_all(self) -> float | None:
-        """None where any image has changed between right and wrong."""
-        return None if self._any_changed.any() else self._bound(np.ones(len(self._shown), bool))
-
-    def loss_in_class(self, index: int) -> float | None:
-        """The same of the images that show a class, and of whether that is told of them."""
-        showing = self._shown[:, index]
-        return None if self._changed[showing, index].any() else self._bound(showing)
-
-    def _bound(self, images: NDArray[Any]) -> float | None:
-        units = int(images.sum()) if self._groups is None else len(np.unique(self._groups[images]))
-        return float(1 - ((1 - LEVEL) / 2) ** (1 / units)) if units else None
+    if -bound.loss >= low:
+        return low, high, told
+    return -bound.loss, high, f"{told}; no image was lost, {hidden}"

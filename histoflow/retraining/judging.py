@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from histoflow import files, folders, models, progress, stages
+from histoflow import files, models, progress, stages
 from histoflow import registry as plugins
 from histoflow.components import Dataset, Metric
 from histoflow.errors import RunError, UserError
@@ -39,7 +39,7 @@ _ASIDE = ("name", "dataset", "split", "preprocess", "audit", "evaluation", "repo
 
 def refuse_early(name: str, experiment: Experiment, settings: Gate, registry: Registry | None = None) -> None:
     """What would fail after the training is better refused before it."""
-    folders.refuse_bad_id("model", name, longest=60)
+    models.refuse_bad_name(name)
     registry = registry or plugins.installed()
     if settings.metric is not None:
         task = registry.get(Dataset, experiment.dataset.name).facts(experiment.dataset).task
@@ -76,37 +76,6 @@ def _core(experiment: dict[str, Any]) -> dict[str, Any]:
     return {field: value for field, value in experiment.items() if field not in _ASIDE}
 
 
-def warm_start(run: Run, name: str, packed: stages.Packed) -> None:
-    """Have the run begin with the champion's weights, if there is a champion and training has not begun."""
-    from histoflow.data.store import read_manifest
-    from histoflow.engine import checkpoint
-    from histoflow.engine.model_only import keep_model
-
-    champion = models.champion(name)
-    if champion is None or run.start.is_dir() or checkpoint.find(run.checkpoints, "last") is not None:
-        return
-    models.verify(champion)
-    _refuse_other_kind(champion, run.read().experiment, read_manifest(packed.folder).classes)
-    best = checkpoint.find(champion.run.checkpoints, "best")
-    assert best is not None, "verified"
-    files.remove_unfinished(run.start)
-    with files.atomic_folder(run.start) as temporary:
-        keep_model(best, temporary)
-    run.update(warm_from=champion.reference)
-    progress.say(f"Training begins with the weights of {champion.reference}.")
-
-
-def _refuse_other_kind(champion: Version, experiment: dict[str, Any], classes: tuple[str, ...]) -> None:
-    former = champion.run.read().experiment
-    differing = [part for part in ("architecture", "loss", "split") if former[part] != experiment[part]]
-    differing += ["classes"] if champion.record.classes != classes else []
-    if differing:
-        raise UserError(
-            f"A warm start begins with the weights of the champion {champion.reference}, so these must be as "
-            f"they were for it: {', '.join(differing)}. Make them so, or start without its weights."
-        )
-
-
 # ── Judging ─────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -132,7 +101,7 @@ def judge(
 def _judge(
     run: Run, name: str, settings: Gate, raw: RawData, registry: Registry, device: str | None
 ) -> Judged:
-    champion = models.champion(name)
+    champion, known = models.champion(name), _decided_before(name, run)
     same = champion is not None and champion.record.model == _model_of(run)
     bare = Judged(
         name=name,
@@ -141,23 +110,72 @@ def _judge(
         gate=settings,
         champion=champion and champion.number,
         champion_model=champion and champion.record.model,
-        data_changes=raw.changes,
-        verdict=gate.the_same() if same else gate.first_of_its_line(),
+        same_as=known and known.number,
+        data_changes=_data_changes(run, champion, raw),
+        verdict=gate.the_same(),
     )
-    if champion is None or same:
+    if same:
         return bare
+    if known is not None:
+        return bare.model_copy(update={"verdict": gate.decided_before(known.reference, known.stage)})
+    if champion is None:
+        return bare.model_copy(update={"verdict": _first(run, settings)})
+    try:
+        told = _against(run, champion, settings, raw, registry, device)
+    except UserError as error:  # no fault of the challenger: whoever decides must know the reason
+        told = {"verdict": gate.incomparable(str(error), settings)}
+    return bare.model_copy(update=told)
+
+
+def _decided_before(name: str, run: Run) -> Version | None:
+    """The version that this run is already, if anything was decided about it."""
+    fitted = files.digest_of_file(run.folder / "fitted.json")
+    told = (_model_of(run), run.read().data_fingerprint, fitted)
+    for version in _versions(name):
+        record = version.record
+        if (record.model, record.data_fingerprint, record.files["fitted.json"].sha256) == told:
+            return None if version.stage == "candidate" else version
+    return None
+
+
+def _data_changes(run: Run, champion: Version | None, raw: RawData) -> str:
+    if champion is None:
+        return raw.changes
+    from histoflow.evaluating import store_of
+    from histoflow.retraining import data_changes
+
+    return data_changes.beside(champion, store_of(run).folder)
+
+
+def _first(run: Run, settings: Gate) -> gate.Verdict:
+    from histoflow.evaluation import predictions
+
+    classes = run.metrics() or {}
+    return gate.first(predictions.load(run.folder), classes["classes"], settings)
+
+
+def _against(
+    run: Run, champion: Version, settings: Gate, raw: RawData, registry: Registry, device: str | None
+) -> dict[str, Any]:
+    """The verdict of a comparison with the champion, and what it rests on."""
     from histoflow.retraining.challenge import calibrated, meet
 
     experiment = stages.experiment_of(run, registry)
     metrics, main = metrics_of(experiment, settings, registry)
-    try:
-        met = meet(run, champion, experiment, raw, registry, device or experiment.compute.device)
-    except UserError as error:  # no fault of the challenger: whoever decides must know the reason
-        return bare.model_copy(update={"verdict": gate.incomparable(str(error), settings)})
+    met = meet(run, champion, experiment, raw, registry, device or experiment.compute.device)
     theirs, ours = calibrated(met.champion, champion.run), calibrated(met.challenger, run)
     found = gate.compared(theirs, ours, metrics=metrics, main=main, registry=registry)
     verdict = gate.weigh(theirs, ours, found, champion.record.classes, settings, met.pace)
-    return bare.model_copy(update={"verdict": verdict, **_told(found), "notes": met.notes})
+    return {"verdict": verdict, **_told(found), "notes": met.notes}
+
+
+def kept_verdict(version: Version, champion: Version) -> gate.Verdict | None:
+    """What the gate found when it compared this version with this champion; None where it did not."""
+    found = verdict_record.read(version.folder)
+    if found is None or found.images is None:
+        return None
+    compared_with = (found.name, found.champion, found.champion_model)
+    return found.verdict if compared_with == (champion.name, champion.number, champion.record.model) else None
 
 
 def _model_of(run: Run) -> str:

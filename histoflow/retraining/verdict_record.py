@@ -30,8 +30,10 @@ class Judged(BaseModel):
     """The version that was champion; None where there was none."""
     champion_model: str | None
     """The hash of its weights."""
+    same_as: int | None = None
+    """The version that it is already, weights and all, where something was decided about that before."""
     data_changes: str
-    """What has changed in the data set since it was last fetched, in words."""
+    """What is new beside the champion's data; without a champion, since the data set was last fetched."""
     verdict: Verdict
     images: int | None = None
     """Test images that both predicted; None where they were not compared."""

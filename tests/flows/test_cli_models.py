@@ -132,6 +132,25 @@ def test_a_version_that_is_held_can_be_turned_down(typed: Typed, capsys: Capture
     assert "colon@1 is champion. Another one must take its place first" in capsys.readouterr().err
 
 
+def test_one_that_was_rejected_is_promoted_only_anyway_and_the_record_says_so(
+    typed: Typed, capsys: Captured
+) -> None:
+    assert typed("promote", "first") == 0
+    models.register(Run(runs() / "knowing"))
+    assert typed("reject", "colon@2", "--why", "![p](http://e/p.png)") == 0
+    assert "`histoflow promote colon@2 --anyway`" in last_record()
+    assert typed("promote", "colon@2") == 2
+    assert "and is rejected: it was rejected (![p](http://e/p.png))." in capsys.readouterr().err
+    assert typed("promote", "colon@2", "--anyway") == 0
+    assert models.find("colon").number == 2
+    assert r"promoted all the same: it was rejected (\!\[p\](http://e/p.png))." in last_record()
+    assert "`histoflow rollback colon`" in last_record()
+
+
+def last_record() -> str:
+    return models.find_line("colon").state.changes[-1].path.read_text()
+
+
 def test_a_lost_state_is_told_with_the_command_that_restores_it(typed: Typed, capsys: Captured) -> None:
     assert typed("promote", "first") == 0
     (models.find("colon").line / "state.json").unlink()

@@ -27,6 +27,7 @@ from prefect.client.schemas.objects import Artifact
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from histoflow import progress, stages
+from histoflow.markdown import plain
 from histoflow_flows import tasks
 from histoflow_flows.evidence import posting
 from histoflow_flows.evidence.cards import Card, Owner
@@ -34,7 +35,7 @@ from histoflow_flows.evidence.listening import Piece, listening
 from histoflow_flows.evidence.posting import Poster
 from histoflow_flows.evidence.report import draw_results
 from histoflow_flows.evidence.training import Training, table_rows
-from histoflow_flows.evidence.wording import plain, time_left
+from histoflow_flows.evidence.wording import time_left
 from proxy import Proxy
 from support import small_experiment
 
@@ -292,7 +293,7 @@ def test_time_left_in_steps_that_a_reader_can_use(seconds: float, said: str) -> 
 
 
 def test_names_from_strangers_files_stay_what_they_are_in_markdown() -> None:
-    assert plain("a|b\n<img src=x>`_*") == r"a\|b &lt;img src=x>\`\_\*"
+    assert plain("a|b\n<img src=x>`_*") == r"a\|b &lt;img src=x&gt;\`\_\*"
 
 
 def test_outside_a_flow_the_tasks_work_and_show_nothing(caplog: pytest.LogCaptureFixture) -> None:

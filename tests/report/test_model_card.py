@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
 from histoflow import Results
 from histoflow.report.model_card import write_card
@@ -63,3 +64,24 @@ def test_a_name_cannot_break_out_of_its_cell(tmp_path: Path) -> None:
     text = card(replace(results, data={**results.data, "classes": ["a | b", "c\n# Medical device"]}))
     assert "| a \\| b |" in text
     assert "\n# Medical device" not in text
+
+
+def test_what_strangers_wrote_makes_no_link_no_picture_and_no_html(tmp_path: Path) -> None:
+    results = two_classes(tmp_path)
+    classes = ["![p](http://e/p.png)", "<img src=x> & `code`"]
+    strange = {"classes": classes, "licence": "[x](javascript:alert(1)) **b**"}
+    text = card(replace(results, data={**results.data, **strange}))
+    html = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
+    assert "<img" not in html
+    assert "<a" not in html
+    assert "![p](http://e/p.png), &lt;img src=x&gt; &amp; `code`" in html
+    assert "licence: [x](javascript:alert(1)) **b**" in html
+
+
+def test_only_further_models_of_the_run_itself_flatter_its_figures(tmp_path: Path) -> None:
+    results = two_classes(tmp_path)
+    flattering = "opened for 2 models of this run"
+    looks = [{"model": "own"}, {"model": "theirs", "of": "colon@3"}]
+    assert flattering not in card(replace(results, run={**results.run, "test_openings": looks}))
+    looks.append({"model": "own too"})
+    assert flattering in card(replace(results, run={**results.run, "test_openings": looks}))

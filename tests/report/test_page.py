@@ -360,6 +360,15 @@ def test_it_merely_notes_that_one_model_was_scored_again(two):
     assert 'class="alert"' not in html
 
 
+def test_the_look_at_the_champion_is_listed_and_warns_of_nothing(two):
+    looks = openings("ab", "cd")
+    looks["test_openings"][1]["of"] = "colon@3"
+    html = render_page(replace(two, run=looks))
+    assert "The test split was opened once: look 0, 20 November 2026, 12:00 UTC." in html
+    assert rows_of(html, "Each time")[2] == ["21 November 2026, 12:00 UTC", "look 1", "cd" * 8]
+    assert 'class="alert"' not in html
+
+
 @pytest.mark.parametrize("part", ["run", "data"])
 def test_every_part_of_the_run_and_the_manifest_is_optional(nine, two, part):
     whole = getattr(nine, part)

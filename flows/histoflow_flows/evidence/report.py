@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from histoflow.components import Results
+from histoflow.markdown import plain
 from histoflow.report.wording import NONE
 from histoflow.runs import Run
 from histoflow_flows.evidence.cards import Card
 from histoflow_flows.evidence.context import owner, run_log
 from histoflow_flows.evidence.listening import listening
 from histoflow_flows.evidence.posting import EVERY, Poster
-from histoflow_flows.evidence.wording import code, image, plain, table
+from histoflow_flows.evidence.wording import code, image, table
 from histoflow_flows.evidence.work import Pieces
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def draw_results(run: Run, pages: tuple[Path, ...]) -> Card:
 
 def _headline(results: Results, found: Mapping[str, Any]) -> str:
     best = (results.run.get("best") or {}).get("epoch", "–")
-    openings = len(found["openings"]["all"])
+    openings = found["openings"]["times"]
     opened = "once" if openings == 1 else f"{openings} times"
     about = f"{len(results.labels):,} test images, model of epoch {best}, test split opened {opened}"
     how = found["figures"].intervals

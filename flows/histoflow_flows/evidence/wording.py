@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
+from histoflow.markdown import plain
 from histoflow.progress import duration
 from histoflow.report import wording
 
@@ -13,12 +13,6 @@ figure = wording.figure
 
 def time_left(seconds: float) -> str:
     return f"about {duration(seconds)} left"
-
-
-def plain(text: str) -> str:
-    """Any text on one line, so that Markdown takes it as it is; class names come from strangers' files."""
-    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"([\\`*_{}\[\]|~#!])", r"\\\1", text)
 
 
 def code(text: str) -> str:
