@@ -152,9 +152,11 @@ def typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Typed]:
 
     What commands write into the environment is taken back.
     """
-    from histoflow_flows import cli
+    from histoflow_flows import cli, display
 
     monkeypatch.chdir(tmp_path)
+    for console in (display.out, display.err):  # made when the first test in this process needed them
+        monkeypatch.setattr(console, "_width", 200)
 
     def command(*words: str) -> int:
         monkeypatch.setattr(sys, "argv", ["histoflow", *words])
