@@ -105,8 +105,7 @@ def test_a_run_that_has_its_figures_is_evaluated_though_it_was_ended_before_it_s
 
 def test_every_file_names_its_model_and_none_of_another_is_taken_for_its_own(run: Run) -> None:
     model, kept = figures(run)["model"], predictions.load(run.folder)
-    groups = predictions.load(run.folder, "groups_mean.npz")
-    assert {kept.model, groups.model, degraded.load(run.folder).model} == {model}
+    assert {kept.model, degraded.load(run.folder).model} == {model}
     assert predictions.load(run.folder, predictions.VALIDATION).model == model
     predictions.save(
         run.folder, replace(kept, probabilities=kept.probabilities[:, ::-1].copy(), model="other")

@@ -157,6 +157,7 @@ def test_a_plugins_own_failure_while_checking_names_the_plugin(plugins) -> None:
     } | {
         "sched": "from histoflow_plugins.schedulers import *",
         "html": "from histoflow_plugins.html_report import *",
+        "card": "from histoflow_plugins.model_card import *",
     }
     registry = plugins(nested=NESTED, **built_in)
     with pytest.raises(

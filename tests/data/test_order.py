@@ -7,7 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from histoflow.data.order import Blocked, InChunks, Order, Permutation, balanced, uniform, weighted
@@ -70,6 +70,7 @@ def test_chunks_begin_anywhere_and_never_end_within_a_batch(monkeypatch: pytest.
         assert np.array_equal(chunks.between(start, end), whole[start:end])
 
 
+@settings(max_examples=40)
 @given(
     size=st.integers(1, 1500),
     key=st.integers(0, 2**63 - 1),
