@@ -66,7 +66,7 @@ def decisions(images: int, classes: int, loss: float, draws: int) -> Counter[str
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("draws", type=int, nargs="?", default=100)
+    parser.add_argument("draws", type=int, nargs="?", default=40)
     draws = parser.parse_args().draws
     head = describe(f"What the gate decides, of {draws} challengers each, with its usual settings", 1)
     print("\n".join(head.splitlines()[:-1]))  # nothing here runs side by side
