@@ -186,7 +186,9 @@ def test_a_schedule_that_is_switched_on_fires_and_outlives_a_new_deployment(up: 
     httpx.patch(place, json={"parameters": {"experiment": experiment}}).raise_for_status()
     soon = (datetime.now(UTC) + timedelta(seconds=8)).isoformat()
     daily = {"schedule": {"interval": 86_400, "anchor_date": soon}, "active": True}
-    httpx.patch(f"{place}/schedules/{weekly['id']}", json=daily).raise_for_status()
+    # SQLite may be busy with others' writes, which the server tells by a status of 503.
+    change = f"{place}/schedules/{weekly['id']}"
+    wait_for("the changed schedule", lambda: httpx.patch(change, json=daily).is_success, seconds=30)
     done = up.histoflow("deploy")
     assert "Deployed: train-flow" in done.stdout, done.stderr
     assert deployment(up)["parameters"] == {"experiment": experiment}
