@@ -36,8 +36,9 @@ from histoflow.data.audit import features
 from histoflow.data.audit.checks import Audited
 from histoflow.data.audit.examined import Examined
 from histoflow.data.chunks import write_chunk
-from histoflow.data.decoding import Decoder, Job, dealing_key, decode
+from histoflow.data.decoding import Decoder, Job, decode
 from histoflow.data.hashes import hashes_of
+from histoflow.data.keys import dealing_keys
 from histoflow.data.packing import Recipe, pack
 from histoflow.data.splits import Dealer
 from histoflow.images import read_rgb
@@ -176,7 +177,7 @@ def bench_parts(images: Sequence[NDArray[np.uint8]], folder: Path, runs: int) ->
     parts: dict[str, Callable[[], object]] = {
         "Pillow": lambda: [np.asarray(Image.open(path).convert("RGB")) for path in paths],
         "read_rgb": lambda: [read_rgb(path) for path in paths],
-        "what deals them to splits": lambda: [dealing_key(image) for image in block],
+        "what deals them to splits": lambda: dealing_keys(block, sums),
         "hashes": lambda: hashes_of(block),
         "sums for mean and deviation": lambda: moments.of_each(block),
         "the audit's features": lambda: features.describe(block, sums),

@@ -147,6 +147,7 @@ def _lengths(rows: tuple[int, ...], row_bytes: int, height: int) -> Iterator[int
 def _pixels(content: bytes, layout: _Layout) -> NDArray[np.uint8]:
     import numpy as np
 
-    found = bytearray().join([content[strip] for strip in layout.strips])
+    whole = memoryview(content)
+    found = bytearray().join([whole[strip] for strip in layout.strips])
     pixels = np.frombuffer(found, np.uint8).reshape(layout.shape)
     return pixels.repeat(3, axis=2) if layout.shape[2] == 1 else pixels

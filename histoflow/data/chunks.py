@@ -71,6 +71,7 @@ def write_chunk(folder: Path, start: int, stop: int, chunk: Chunk) -> None:
         for name, pixels in _by_split(chunk):
             with _in_place_of(stored.pixel_file(name)) as temporary:
                 save_array(temporary, pixels)
+                files.begin_sync(temporary)
         with _in_place_of(stored.table_file) as temporary:
             np.savez(temporary, **known)  # type: ignore[arg-type]
 

@@ -19,6 +19,8 @@ from histoflow.components import SPLITS, Facts, Row, SplitName
 from histoflow.data import moments
 from histoflow.data.audit import features
 from histoflow.data.hashes import hashes_of
+from histoflow.data.keys import dealing_keys
+from histoflow.data.moments import Moments
 from histoflow.errors import DataError, UnreadableImage
 
 Image = NDArray[np.uint8]
@@ -52,7 +54,8 @@ class Decoder:
             image, declined = self._stepped(raw, source)
         except UnreadableImage as error:
             return Outcome(reason=str(error))
-        key = dealing_key(raw) if self.keyed else b""
+        # Images that no step changes are told apart all together, which takes a third of the time.
+        key = dealing_keys(raw[None])[0] if self.keyed and self.steps else b""
         return Outcome(image=image, raw_size=raw.shape[:2], key=key, declined=declined)
 
     def _stepped(self, image: Image, source: str) -> tuple[Image, tuple[bool, ...]]:
@@ -161,38 +164,44 @@ def decode(
         if done:
             done(1)
     pixels = collected.pixels[: len(collected.rows)]
+    sums = moments.of_each(pixels)
+    keys = _keys(decoder, collected.outcomes, pixels, sums)
     columns: dict[str, NDArray[Any]] = {
         "row": np.array(collected.rows, np.int64),
-        "split": _splits(decoder, collected),
+        "split": _splits(decoder, collected, keys),
+        "key": np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), -1 if keys else 0),
         **_columns_of_outcomes(collected.outcomes),
-        **_columns_of_pixels(pixels),
+        **_columns_of_pixels(pixels, sums),
         **_columns_of_files(collected.rows, job),
     }
     return Chunk(pixels=pixels, columns=columns, unreadable=collected.unreadable, rows=job.digest)
 
 
-def _splits(decoder: Decoder, collected: _Collected) -> NDArray[np.int8]:
+def _keys(decoder: Decoder, outcomes: Sequence[Outcome], pixels: Image, sums: Moments) -> list[bytes]:
+    """What deals each image out, of its pixels as they were before any step; empty where that is the row's."""
+    if not decoder.keyed or decoder.steps or not len(pixels):
+        return [outcome.key for outcome in outcomes]
+    return dealing_keys(pixels, sums)
+
+
+def _splits(decoder: Decoder, collected: _Collected, keys: Sequence[bytes]) -> NDArray[np.int8]:
     """Of each image, as an index into ``SPLITS``."""
     number = {name: place for place, name in enumerate(SPLITS)}
     rows = (collected.job.rows[row - collected.job.start] for row in collected.rows)
-    dealt = zip(rows, collected.outcomes, strict=True)
-    return np.array([number[decoder.deal(row, outcome.key.hex())] for row, outcome in dealt], np.int8)
+    dealt = zip(rows, keys, strict=True)
+    return np.array([number[decoder.deal(row, key.hex())] for row, key in dealt], np.int8)
 
 
 def _columns_of_outcomes(outcomes: Sequence[Outcome]) -> dict[str, NDArray[Any]]:
     return {
         "size": np.array([outcome.raw_size for outcome in outcomes], np.int32).reshape(-1, 2),
-        "key": np.array([np.frombuffer(outcome.key, np.uint8) for outcome in outcomes]).reshape(
-            len(outcomes), -1 if outcomes else 0
-        ),
         "declined": np.array([outcome.declined for outcome in outcomes], np.bool_).reshape(
             len(outcomes), -1 if outcomes else 0
         ),
     }
 
 
-def _columns_of_pixels(pixels: Image) -> dict[str, NDArray[Any]]:
-    sums = moments.of_each(pixels)
+def _columns_of_pixels(pixels: Image, sums: Moments) -> dict[str, NDArray[Any]]:
     measured = features.describe(pixels, sums) if len(pixels) else {}
     return {
         "hash": hashes_of(pixels),
@@ -207,25 +216,6 @@ def _columns_of_files(rows: Iterable[int], job: Job) -> dict[str, NDArray[Any]]:
         return {}
     told = [features.describe_file(job.files[row - job.start]) for row in rows]
     return {f"file/{name}": np.array([one[name] for one in told]) for name in (told[0] if told else ())}
-
-
-# ── What deals an image out ─────────────────────────────────────────────────────────────────────
-
-
-def dealing_key(image: Image) -> bytes:
-    """16 bytes that an image shares with its flipped and right-angle rotated copies.
-
-    They are of its edges, and of the sum of all its pixels, in bytes that overflow. Two other images may
-    share a key by chance, which only has them dealt to the same side.
-    """
-    height, width, channels = image.shape
-    pixels = np.ascontiguousarray(image).view(f"V{channels}")[..., 0]
-    edges = (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])
-    _, first = min((len(edge), edge[::step].tobytes()) for edge in edges for step in (1, -1))
-    columns = np.add.reduce(image.reshape(height, width * channels), axis=0, dtype=np.uint8)
-    colour = np.add.reduce(columns.reshape(width, channels), axis=0, dtype=np.uint8)
-    size = f"{min(height, width)}".encode()
-    return hashlib.blake2b(first + colour.tobytes(), digest_size=16, salt=size).digest()
 
 
 # ── What is refused ─────────────────────────────────────────────────────────────────────────────

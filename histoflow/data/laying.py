@@ -17,6 +17,8 @@ from histoflow.data.chunks import Part, array_header, save_array
 from histoflow.data.store import SplitFacts, shard_name
 
 SHARD_BYTES = 64 * 2**20
+FILE_BYTES = 2**20
+"""Files of splits have at least so many on average; opening smaller ones would take longer than reading them."""
 
 
 def worth_linking(parts: Sequence[Part], image_bytes: int) -> bool:
@@ -24,9 +26,8 @@ def worth_linking(parts: Sequence[Part], image_bytes: int) -> bool:
 
     A split is read by opening all its files.
     """
-    images = [len(part.places) for part in parts]
-    most = chunks.images_per_chunk(image_bytes, sum(images))
-    return sum(images) * image_bytes > SHARD_BYTES and 3 * sum(images) >= len(images) * most
+    held = sum(len(part.places) for part in parts) * image_bytes
+    return held > SHARD_BYTES and held >= len(parts) * FILE_BYTES
 
 
 class _Shard:

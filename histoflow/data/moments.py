@@ -27,25 +27,30 @@ def of_each(images: NDArray[np.uint8]) -> Moments:
     count, height, width, channels = images.shape
     found = Moments(*np.zeros((2, count, channels), np.int64))
     step = max(1, _SLICE_BYTES // max(1, height * width * channels))
+    workplace = np.empty((step, min(height, _ROWS), width * channels), np.float32)
     for start in range(0, count, step):
         some = slice(start, start + step)
         for row in range(0, height, _ROWS):
-            totals, squares = _column_sums(images[some, row : row + _ROWS])
+            totals, squares = _column_sums(images[some, row : row + _ROWS], workplace)
             found.totals[some] += totals
             found.squares[some] += squares
     return found
 
 
-def _column_sums(images: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _column_sums(
+    images: NDArray[np.uint8], workplace: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """In float32, for which there are fast sums; of so few rows they are exact."""
     count, height, width, channels = images.shape
-    levels = images.reshape(count, height, width * channels).astype(np.float32)
+    levels = workplace[:count, :height]  # again and again the same memory: it is in the core's cache
+    levels[:] = images.reshape(levels.shape)
     ones = np.ones((1, height), np.float32)
     totals = ones @ levels
     np.multiply(levels, levels, out=levels)
     squares = ones @ levels
-    # Channels are told apart when few numbers are left.
-    told = [sums.reshape(count, width, channels).sum(axis=1, dtype=np.int64) for sums in (totals, squares)]
+    # Channels are told apart when few numbers are left, which float64 adds up exactly.
+    channel = np.tile(np.eye(channels), (width, 1))
+    told = [(sums[:, 0].astype(np.float64) @ channel).astype(np.int64) for sums in (totals, squares)]
     return told[0], told[1]
 
 

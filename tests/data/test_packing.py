@@ -21,7 +21,7 @@ from histoflow.data import assembling, chunks, laying, recipe
 from histoflow.data.audit.checks import Audited
 from histoflow.data.audit.examined import Examined
 from histoflow.data.audit.finding import Finding
-from histoflow.data.decoding import dealing_key
+from histoflow.data.keys import dealing_keys
 from histoflow.data.packing import Recipe, pack
 from histoflow.data.store import PackedStore, SplitReader
 from histoflow.errors import DataError, StorageError
@@ -78,6 +78,7 @@ def test_large_parts_become_shards_and_small_ones_are_laid_down_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(laying, "SHARD_BYTES", 4 * 8 * 8 * 3)
+    monkeypatch.setattr(laying, "FILE_BYTES", 4 * 8 * 8 * 3)
     monkeypatch.setattr(chunks, "CHUNK_IMAGES", 10)
     splits = packed(tmp_path, samples()).manifest.splits
     assert len(splits["train"].shards) == 6, "one for each chunk"
@@ -374,10 +375,10 @@ def test_turned_and_flipped_copies_are_dealt_to_one_side(width: int) -> None:
     framed[[0, -1]] = framed[:, [0, -1]] = 255  # the same edges from every side
     for image in (original, framed, framed[..., :1]):
         copies = [np.rot90(way, turns) for way in (image, image[::-1]) for turns in range(4)]
-        assert len({dealing_key(copy) for copy in copies}) == 1
+        assert len({dealing_keys(copy[None])[0] for copy in copies}) == 1
     other = framed.copy()
     other[2, 3] ^= 1
-    assert len({dealing_key(image) for image in (original, framed, other)}) == 3
+    assert len({dealing_keys(image[None])[0] for image in (original, framed, other)}) == 3
 
 
 def test_images_that_are_enlarged_and_those_that_a_step_left_alone_are_counted(

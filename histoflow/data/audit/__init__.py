@@ -6,7 +6,7 @@ policy.py       refuses to train where a policy says so, when findings are read
 finding.py      what a check says; answer.py adds which images would have to go
 examined.py     what a check is told of the images
 features.py     what is measured of each image while it is packed
-texture.py      its part for sharpness and texture
+closer.py       what is measured only where a probe looks; texture.py is its part for sharpness and texture
 planes.py       the pieces of large images that are looked at
 
 pictures.py     blank, black and constant images

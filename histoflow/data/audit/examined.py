@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from histoflow.components import Task
+from histoflow.data.audit.closer import CloseLook
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,11 @@ class Examined:
     """The packed pixels of the images at these places, N×H×W×C."""
     copies: NDArray[np.int64] | None = None
     """Alike for images that hang together as copies; -1 for those without. None until found."""
+
+    @cached_property
+    def closer(self) -> CloseLook:
+        """Measures more of the images at the places that it is asked about."""
+        return CloseLook(self.images)
 
     def without(self, positions: Sequence[int]) -> Examined:
         """The same, as if the images at these positions had never been."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator
 from functools import cache
@@ -12,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histoflow.data.audit.planes import planes
-from histoflow.data.audit.texture import shares, sharpness_and_texture
+from histoflow.data.audit.planes import in_cache, spread
 from histoflow.data.moments import Moments, of_each
 
 Bytes = NDArray[np.uint8]
@@ -21,9 +19,6 @@ Floats = NDArray[np.float32]
 
 THUMBNAIL = 24
 _NEAR_WHITE, _UNSATURATED = 215, 25  # levels: the darkest channel of glass, and how far its channels differ
-_AT_ONCE = 24  # images: what is looked at of them stays in a core's cache while a dozen measures are taken
-_SIDE = 64
-"""Pixels: of images that are wider or higher, colours are counted at pixels spread over them."""
 
 
 def describe(images: Bytes, moments: Moments | None = None) -> dict[str, NDArray[Any]]:
@@ -33,36 +28,22 @@ def describe(images: Bytes, moments: Moments | None = None) -> dict[str, NDArray
     mean, std       N×C         of each channel, in levels
     low, high       N×C         the least and the greatest level of each channel
     background      N           share of pixels that are near white and without colour, as glass is
-    sharpness       N           logarithm of the variance of the Laplacian of grey
-    histogram       N×64        shares of 4×4×4 colours; of 64 levels, where there is one channel
-    texture         N×14        shares of 10 local binary patterns, the same after right-angle turns; log
-                                mean, log spread and log greatest of gradients, and their unevenness
     thumbnail       N×24×24     grey, averaged over areas
     ==============  ==========  ==============================================================================
 
-    ``background`` and ``histogram`` of large images are of pixels spread evenly, ``sharpness`` and
-    ``texture`` of windows; both are such that a turned image is measured at the same places.
-    ``moments`` are those of the images, where the caller has them already.
+    ``background`` of large images is of pixels spread evenly, and such that a turned image is measured at
+    the same places. ``moments`` are those of the images, where the caller has them already.
     """
     moments = moments or of_each(images)
-    parts = [_describe(part) for part in _slices(images)]
+    parts = [_describe(part) for part in in_cache(images)]
     measured = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return _mean_and_std(moments, images.shape[1] * images.shape[2]) | measured
 
 
-def _slices(images: Bytes) -> Iterator[Bytes]:
-    for start in range(0, max(1, len(images)), _AT_ONCE):
-        yield images[start : start + _AT_ONCE]
-
-
 def _describe(images: Bytes) -> dict[str, NDArray[Any]]:
-    spread = planes(images, *(_spread(side) for side in images.shape[1:3]))
-    spread = spread.reshape(*spread.shape[:2], math.prod(spread.shape[2:]))
     return {
         **_extremes(images),
-        "background": _background(spread),
-        "histogram": _histogram(spread),
-        **sharpness_and_texture(images),
+        "background": _background(spread(images)),
         "thumbnail": _thumbnail(images),
     }
 
@@ -94,31 +75,11 @@ def _halved(rows: Bytes, of_both: np.ufunc) -> Bytes:
     return rows
 
 
-# ── Colours ─────────────────────────────────────────────────────────────────────────────────────
-
-
-def _spread(side: int) -> list[slice]:
-    """From either end to the middle: the same pixels, whichever end is the first."""
-    step, half = -(-side // _SIDE), side // 2
-    if step == 1:
-        return [slice(None)]
-    first = step // 2  # so that no gap in the middle is wider than the others
-    return [slice(first, half, step), slice(side - 1 - first, side - 1 - half, -step)]
-
-
-def _background(spread: Bytes) -> Floats:
-    darkest = spread.min(axis=0)
-    glass = (darkest >= _NEAR_WHITE) & (spread.max(axis=0) - darkest <= _UNSATURATED)
+def _background(pixels: Bytes) -> Floats:
+    darkest = pixels.min(axis=0)
+    glass = (darkest >= _NEAR_WHITE) & (pixels.max(axis=0) - darkest <= _UNSATURATED)
     share: Floats = glass.mean(axis=1, dtype=np.float32)
     return share
-
-
-def _histogram(spread: Bytes) -> NDArray[np.float16]:
-    if len(spread) == 3:
-        codes = (spread[0] >> 6) * np.uint8(16) + (spread[1] >> 6) * np.uint8(4) + (spread[2] >> 6)
-    else:
-        codes = spread[0] >> 2
-    return shares(codes, 64).astype(np.float16)
 
 
 # ── The thumbnail ───────────────────────────────────────────────────────────────────────────────
@@ -177,28 +138,29 @@ def _areas(side: int) -> Floats:
 
 _HEADER_BYTES = 2**16
 _JPEG = b"\xff\xd8"
+_NOT_JPEG = (".tif", ".tiff", ".png", ".bmp", ".webp")
 
 
 def describe_file(path: Path) -> dict[str, float]:
     """What a file tells beside its pixels; NaN where it does not, or where it is damaged.
 
-    ``bytes`` is its size, ``quality`` that of a JPEG (1 to 100), by its quantisation table.
+    ``bytes`` is its size, ``quality`` that of a JPEG (1 to 100), by its quantisation table. Of other files,
+    which their names tell, no more than the size is looked at: opening one takes as long as reading it.
     """
     try:
-        header, size = _header(path)
+        size = os.stat(path).st_size
+        header = _header(path) if path.suffix.lower() not in _NOT_JPEG else b""
     except OSError:  # whoever decodes it will say why
         return {"bytes": np.nan, "quality": np.nan}
     return {"bytes": float(size), "quality": _quality(header)}
 
 
-def _header(path: Path) -> tuple[bytes, int]:
-    """The beginning of a file, more of it where it is a JPEG; and the file's size."""
+def _header(path: Path) -> bytes:
+    """The beginning of a file, more of it where it is a JPEG."""
     descriptor = os.open(path, os.O_RDONLY)  # without what a file object costs
     try:
         header = os.read(descriptor, len(_JPEG))
-        if header == _JPEG:
-            header += os.read(descriptor, _HEADER_BYTES)
-        return header, os.fstat(descriptor).st_size
+        return header + os.read(descriptor, _HEADER_BYTES) if header == _JPEG else header
     finally:
         os.close(descriptor)
 

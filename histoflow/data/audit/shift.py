@@ -10,6 +10,7 @@ the groups of train and val.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from histoflow.data.audit.sampling import some_of
 from histoflow.data.audit.separation import Two, separation
 from histoflow.data.audit.statistics import Codes, codes_of
 
-MOST = 10_000
+MOST = 5_000
 """Images of each split that are looked at."""
 _FEWEST = 10
 _CUTS, _FEWEST_CUTS, _MOST_IN_CUTS = 29, 14, 1_000
@@ -51,9 +52,16 @@ def _groups(examined: Examined) -> Codes:
     return codes_of(examined.groups, count)
 
 
+def _looks(examined: Examined, places: Codes) -> dict[str, NDArray[Any]]:
+    """All that is measured of the images at these places."""
+    return {name: values[places] for name, values in examined.features.items()} | examined.closer(places)
+
+
 def _families(examined: Examined, places: Codes) -> dict[str, Floats]:
+    looks = _looks(examined, places)
+
     def measured(name: str) -> Floats:
-        return np.asarray(examined.features[name][places], np.float64).reshape(len(places), -1)
+        return np.asarray(looks[name], np.float64).reshape(len(places), -1)
 
     return {
         "colour": np.hstack([measured("mean"), measured("std"), np.sqrt(measured("histogram"))]),
@@ -81,9 +89,7 @@ def _compare(examined: Examined, groups: Codes, one: SplitName, other: SplitName
         families={name: area for name, look in looks.items() if (area := separation(look, two))},
         cuts=() if lone else cuts,
         lone=lone,
-        differences=differences(
-            {name: np.asarray(values)[places] for name, values in examined.features.items()}, two.second
-        ),
+        differences=differences(_looks(examined, places), two.second),
     )
     return Answer(
         Finding(

@@ -19,7 +19,7 @@ from histoflow.data.audit.finding import Finding, Severity
 from histoflow.data.audit.sampling import some_of
 from histoflow.data.audit.statistics import Codes, Estimate, accuracy, auc, balanced_accuracy, codes_of
 
-MOST = 20_000
+MOST = 5_000
 """Images of train, and of val, that are looked at; more would not change a verdict."""
 NOTED, WARNED = 0.2, 0.4
 """How much of the way from chance to perfection colour may get before it is told, and warned of."""
@@ -41,12 +41,12 @@ def check(examined: Examined) -> Iterator[Answer]:
 
 
 def _looks(examined: Examined) -> dict[str, Look]:
-    means, shares = examined.features["mean"], examined.features["histogram"]
+    means = examined.features["mean"]
     colour = means.shape[1] == 3
     return {
         "mean colour" if colour else "mean brightness": lambda places: means[places].astype(np.float64),
         "colour histogram" if colour else "brightness histogram": lambda places: np.sqrt(
-            shares[places].astype(np.float64)
+            examined.closer(places)["histogram"].astype(np.float64)
         ),
     }
 

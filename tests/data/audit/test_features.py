@@ -10,9 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from histoflow.data.audit.closer import CloseLook, look_closer
 from histoflow.data.audit.features import describe, describe_file
 
 TURN_WITH_THE_IMAGE = {"thumbnail"}
+
+
+def all_of(images: np.ndarray) -> dict[str, np.ndarray]:
+    """What is measured while packing, and what where a probe looks."""
+    return describe(images) | look_closer(images)
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -30,17 +36,17 @@ def noise(*shape: int) -> np.ndarray:
 def test_measurements_are_finite_for_images_of_every_shape(count, height, width, channels, level):
     shape = (count, height, width, channels)
     images = noise(*shape) if level is None else np.full(shape, level, np.uint8)
-    for name, values in describe(images).items():
+    for name, values in all_of(images).items():
         assert len(values) == count, name
         assert np.isfinite(values.astype(np.float64)).all(), name
 
 
 def test_no_images_have_no_measurements():
-    assert {len(values) for values in describe(noise(2, 8, 8, 3)[:0]).values()} == {0}
+    assert {len(values) for values in all_of(noise(2, 8, 8, 3)[:0]).values()} == {0}
 
 
 def test_a_large_image_takes_few_bytes_of_measurements():
-    found = describe(noise(1, 512, 512, 3))
+    found = all_of(noise(1, 512, 512, 3))
     assert sum(values.nbytes for values in found.values()) < 800
 
 
@@ -55,8 +61,8 @@ def test_means_and_spreads_are_those_of_numpy():
 
 def test_an_image_is_measured_the_same_alone_as_in_a_block_of_hundreds():
     images = noise(300, 64, 64, 3)
-    together = describe(images)
-    for name, values in describe(images[277:278]).items():
+    together = all_of(images)
+    for name, values in all_of(images[277:278]).items():
         assert np.array_equal(values[0], together[name][277]), name
 
 
@@ -65,7 +71,7 @@ def test_an_image_is_measured_the_same_alone_as_in_a_block_of_hundreds():
 )
 def test_turning_an_image_changes_only_its_thumbnail(turn):
     images = noise(4, 48, 48, 3)
-    found, after = describe(images), describe(turn(images))
+    found, after = all_of(images), all_of(turn(images))
     for name in found.keys() - TURN_WITH_THE_IMAGE:
         np.testing.assert_allclose(
             after[name].astype(float), found[name].astype(float), rtol=1e-3, err_msg=name
@@ -78,7 +84,7 @@ def test_turning_an_image_changes_only_its_thumbnail(turn):
 @pytest.mark.parametrize("turn", [lambda i: np.rot90(i, axes=(1, 2)), lambda i: i[:, ::-1]])
 def test_large_images_are_looked_at_in_the_same_places_however_they_are_turned(shape, turn):
     images = noise(2, *shape, 3)
-    found, after = describe(images), describe(turn(images))
+    found, after = all_of(images), all_of(turn(images))
     for name in ("mean", "std", "low", "high", "background", "histogram"):
         assert np.array_equal(after[name], found[name]), name  # turned copies are known by these
     for name in ("sharpness", "texture"):
@@ -105,15 +111,25 @@ def test_glass_is_background_and_tissue_is_not():
 def test_a_blurred_image_is_less_sharp():
     sharp = noise(1, 32, 32, 3)
     blurred = (sharp[:, 1:] // 2 + sharp[:, :-1] // 2)[:, :31]
-    assert describe(blurred)["sharpness"] < describe(sharp)["sharpness"]
+    assert look_closer(blurred)["sharpness"] < look_closer(sharp)["sharpness"]
 
 
 def test_a_histogram_holds_the_share_of_each_colour():
     image = np.zeros((1, 2, 2, 3), np.uint8)
     image[0, 0, 0] = (255, 0, 128)
-    histogram = describe(image)["histogram"][0]
+    histogram = look_closer(image)["histogram"][0]
     assert histogram[0] == 0.75
     assert histogram[16 * 3 + 2] == 0.25
+
+
+def test_a_closer_look_reads_each_image_once_and_tells_of_it_wherever_it_is_asked_for():
+    images, read = noise(40, 12, 12, 3), []
+    closer = CloseLook(lambda places: images[read.extend(places.tolist()) or places])
+    for places in ([7, 3, 3, 39], [], [3, 0, 7], list(range(40))):
+        found, expected = closer(np.array(places, np.int64)), look_closer(images[places])
+        for name, values in expected.items():
+            assert np.array_equal(found[name], values), name
+    assert sorted(read) == list(range(40))
 
 
 @pytest.mark.parametrize("quality", [20, 50, 75, 90, 100])
