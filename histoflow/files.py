@@ -97,7 +97,7 @@ def sync(path: Path) -> None:
 
 
 def begin_sync(path: Path) -> None:
-    """Have the disk begin to keep what was written, without waiting for it: a later ``sync`` is short then."""
+    """Have the disk begin to keep what was written, without waiting: a later ``sync`` is short then."""
     if hasattr(os, "posix_fadvise"):
         descriptor = os.open(path, os.O_RDONLY)
         try:

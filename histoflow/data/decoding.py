@@ -178,7 +178,7 @@ def decode(
 
 
 def _keys(decoder: Decoder, outcomes: Sequence[Outcome], pixels: Image, sums: Moments) -> list[bytes]:
-    """What deals each image out, of its pixels as they were before any step; empty where that is the row's."""
+    """What deals each image out, by its pixels before any step; nothing where the row itself says it."""
     if not decoder.keyed or decoder.steps or not len(pixels):
         return [outcome.key for outcome in outcomes]
     return dealing_keys(pixels, sums)

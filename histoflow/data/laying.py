@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 
 from histoflow import files
 from histoflow.components import Row, Samples
-from histoflow.data import chunks
 from histoflow.data.chunks import Part, array_header, save_array
 from histoflow.data.store import SplitFacts, shard_name
 
 SHARD_BYTES = 64 * 2**20
 FILE_BYTES = 2**20
-"""Files of splits have at least so many on average; opening smaller ones would take longer than reading them."""
+"""Files of a split have so many on average; opening smaller ones would take longer than reading them."""
 
 
 def worth_linking(parts: Sequence[Part], image_bytes: int) -> bool:

@@ -148,7 +148,7 @@ def describe_file(path: Path) -> dict[str, float]:
     which their names tell, no more than the size is looked at: opening one takes as long as reading it.
     """
     try:
-        size = os.stat(path).st_size
+        size = path.stat().st_size
         header = _header(path) if path.suffix.lower() not in _NOT_JPEG else b""
     except OSError:  # whoever decodes it will say why
         return {"bytes": np.nan, "quality": np.nan}
