@@ -28,7 +28,7 @@ def storage_errors(path: Path) -> Iterator[None]:
         if error.errno not in _NO_ROOM:
             raise
         raise StorageError(
-            f"No room to write {path}: {error.strerror}; {free_bytes(path) / 1e9:.1f} GB are free there. "
+            f"No room to write {path}: {error.strerror}; {in_units(free_bytes(path))} are free there. "
             f"Nothing half-written was left. "
             f"Make room, or set HISTOFLOW_HOME to a larger disk, and run again."
         ) from error
@@ -160,6 +160,14 @@ def digest_of_data(data: Any) -> str:
     """The SHA-256 of plain data in canonical JSON."""
     canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def in_units(count: int) -> str:
+    """A number of bytes as a person reads it."""
+    for unit, bytes_ in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= bytes_:
+            return f"{count / bytes_:.1f} {unit}"
+    return f"{count} bytes"
 
 
 def folder_size(path: Path) -> int:

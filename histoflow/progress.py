@@ -76,8 +76,9 @@ class LogListener:
         log.info(message)
 
     def _line(self, title: str, done: int, total: int | None, unit: str, speed: float) -> str:
+        left = [f"about {duration((total - done) / speed)} left"] if total and speed and done < total else []
         figures = [f"{name} {value}" for name, value in self._figures.items()]
-        return ", ".join([f"{title}: {amount(done, total)} {unit}", rate(speed, unit), *figures])
+        return ", ".join([f"{title}: {amount(done, total)} {unit}", rate(speed, unit), *left, *figures])
 
 
 _listener: ContextVar[Listener] = ContextVar("histoflow_progress", default=LogListener())  # noqa: B039

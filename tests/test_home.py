@@ -8,6 +8,7 @@ import pytest
 
 from histoflow import home as homes
 from histoflow.errors import HomeError
+from permissions import permissions_hold
 
 
 def test_the_variable_names_the_home(home: Path) -> None:
@@ -31,3 +32,13 @@ def test_a_home_that_cannot_be_written_is_told_as_such(
     monkeypatch.setenv("HISTOFLOW_HOME", str(tmp_path / "file" / "home"))
     with pytest.raises(HomeError, match="cannot write to its home .*Set HISTOFLOW_HOME to a folder"):
         homes.runs()
+
+
+def test_a_home_without_permission_is_told_likewise(home: Path) -> None:
+    home.chmod(0o555)
+    with (
+        permissions_hold(),
+        pytest.raises(HomeError, match=r"cannot write to its home .*: Permission denied"),
+    ):
+        homes.runs()
+    home.chmod(0o755)

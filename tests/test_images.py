@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import struct
 import warnings
 import zlib
@@ -19,6 +18,7 @@ from PIL import Image, TiffImagePlugin
 from histoflow import DataError, UnreadableImage
 from histoflow.images import read_rgb
 from histoflow.tiff import read_plain
+from permissions import permissions_hold
 
 RED, WHITE = [200, 30, 60], [255, 255, 255]
 
@@ -195,6 +195,49 @@ def tiff_of_16_bits(levels: Any) -> bytes:
     return tiff(order, levels.tobytes(), width, height, {258: (16, 16, 16)})
 
 
+@pytest.mark.parametrize("turned", [1, 6])
+def test_16_bits_in_which_white_is_0_become_no_negative(tmp_path: Path, turned: int) -> None:
+    levels = np.array([[0, 256, 511, 32896, 65535]], "<u2")
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff("<", levels.tobytes(), 5, 1, {258: 16, 262: 0, 277: 1, 274: turned}))
+    assert read_rgb(path)[..., 0].ravel().tolist() == [255, 254, 254, 127, 0]
+
+
+def test_12_bits_of_grey_become_8(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff("<", bytes.fromhex("000fff800010"), 4, 1, {258: 12, 262: 1, 277: 1}))
+    assert read_rgb(path)[0, :, 0].tolist() == [0, 255, 128, 1]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_planes_of_bytes_are_read_and_other_planes_are_refused(tmp_path: Path, order: str) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff(order, bytes([1, 2, 3]), 1, 1, planes(1)))
+    assert read_rgb(path).tolist() == [[[1, 2, 3]]]
+    path.write_bytes(tiff(order, bytes(6), 1, 1, planes(2) | {258: (16, 16, 16)}))
+    assert "not compressed and not as plain bytes, which cannot be read" in reason(path)
+    path.write_bytes(tiff(order, bytes([1]), 1, 1, {258: 8, 262: 0, 277: 1, 284: 2}))
+    assert "not compressed and not as plain bytes, which cannot be read" in reason(path)
+
+
+def planes(length: int) -> dict[int, Any]:
+    """What a file of one pixel says whose channels lie one after the other, each of so many bytes."""
+    return {284: 2, 273: (8, 8 + length, 8 + 2 * length), 279: (length,) * 3}
+
+
+def test_a_kind_of_tiff_that_is_not_known_is_told_as_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff(">", bytes(2), 1, 1, {258: 16, 262: 0, 277: 1}))
+    assert reason(path).startswith("it is a damaged TIFF file or one of a rare kind")
+
+
+def test_damage_is_told_by_its_reason_alone(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff("<", bytes(3), 1, 1, {256: (1, 2), 266: (1, 2)})[:-3])
+    assert reason(path)
+    assert not recwarn.list
+
+
 def test_a_file_that_vanished_is_no_damaged_image(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Cannot read .*a\.png: No such file") as caught:
         read_rgb(tmp_path / "a.png")
@@ -215,11 +258,13 @@ def test_links_in_a_loop_are_no_damaged_image(tmp_path: Path) -> None:
         read_rgb(tmp_path / "a.png")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read_is_told_with_its_name(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.png", patch())
     path.chmod(0)
-    with pytest.raises(DataError, match=r"Cannot read .*a\.png: Permission denied.*chmod u\+r") as caught:
+    with (
+        permissions_hold(),
+        pytest.raises(DataError, match=r"Cannot read .*a\.png: Permission denied.*chmod u\+r") as caught,
+    ):
         read_rgb(path)
     assert not isinstance(caught.value, UnreadableImage)
 

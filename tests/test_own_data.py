@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,18 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from ruamel.yaml import YAML
+from torch import nn
 
-from histoflow import DataError, files, stages
+from histoflow import Architecture, DataError, DataInfo, home, registry, stages
 from histoflow.data.store import PackedStore
+from histoflow.engine.groups import Freezing, Rule, parameter_groups
 from histoflow.experiment import Experiment, load, parse
+from histoflow.runs import Run
+from permissions import permissions_hold
 
 CLASSES = ("stroma", "tumour")
 SPLITS = ("train", "val", "test")
@@ -87,6 +91,21 @@ def test_each_way_of_storing_images_trains(way: str, place: Path, monkeypatch: p
     assert "roc_auc" in scores
 
 
+def test_one_class_in_test_is_told_up_to_the_report(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    lines = (place / "patches.csv").read_text().splitlines()
+    (place / "one.csv").write_text("\n".join(line for line in lines if "/test/tumour/" not in line))
+    text = "dataset: {name: table, path: one.csv}\nmetrics: [accuracy, roc_auc, recall]"
+    manifest, scores = trained(experiment_of(f"{text}\nevaluation: {{gallery: 0, embedding: false}}"))
+    assert manifest.splits["test"].counts == (3, 0)
+    assert scores["accuracy"]["value"] is not None
+    assert (scores["roc_auc"]["value"], scores["roc_auc"]["undefined"]) == (None, "all images are of class 0")
+    assert (scores["recall"]["value"], scores["recall"]["per_class"][1]) == (None, None)
+    page, card = stages.report(Run(home.runs() / "run"))
+    assert "roc auc: all images are of class 0." in page.read_text()
+    assert "| roc auc | – | – |" in card.read_text()
+
+
 def test_all_ways_give_the_same_images(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     means = set()
@@ -113,9 +132,35 @@ def test_the_recipe_folder_transfer_trains(place: Path) -> None:
     assert "balanced_accuracy" in scores
 
 
-def test_the_recipe_takes_vgg16_by_its_name_alone(place: Path) -> None:
-    experiment = load("folder-transfer", [f"dataset.path={place / 'patches'}", "architecture.name=vgg16"])
-    assert (experiment.architecture.name, experiment.preprocess[0].name) == ("vgg16", "resize")
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("resnet", []), ("vgg16", ["architecture.name=vgg16", "architecture.weights=imagenet"])],
+)
+def test_the_recipe_takes_either_network_from_imagenet(name: str, settings: list[str], place: Path) -> None:
+    """And its head learns in the first epoch, all of it from the second on."""
+    experiment = load("folder-transfer", [f"dataset.path={place / 'patches'}", *settings])
+    chosen = experiment.architecture
+    assert (chosen.name, chosen.weights) == (name, "imagenet")  # type: ignore[attr-defined]
+    with torch.device("meta"):
+        model = skeleton_of(experiment)
+    rules = [Rule(**group.model_dump()) for group in experiment.training.groups]
+    base, head = (set(map(id, group["params"])) for group in parameter_groups(model, rules))
+    assert (base, head) == tuple(
+        set(map(id, model.get_submodule(part).parameters())) for part in ("base", "head")
+    )
+    freezing = Freezing(model.train(), rules)
+    for epoch, learning in ((1, head), (2, base | head)):
+        freezing.at(epoch)
+        assert {id(parameter) for parameter in model.parameters() if parameter.requires_grad} == learning
+
+
+def skeleton_of(experiment: Experiment) -> nn.Module:
+    """The network for images of two classes at the size of the recipe, without its weights."""
+    architecture = registry.installed().get(Architecture, experiment.architecture.name)
+    side = experiment.preprocess[0].size  # type: ignore[attr-defined]
+    info = DataInfo(task="binary", classes=CLASSES, channels=3, size=(side, side))
+    assert architecture.skeleton
+    return architecture.skeleton(experiment.architecture, info, 2)
 
 
 def test_the_recipe_without_a_folder_says_what_is_missing(
@@ -126,13 +171,12 @@ def test_the_recipe_without_a_folder_says_what_is_missing(
         stages.fetch(load("folder-transfer"))
 
 
-def test_a_file_that_may_not_be_read_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The system's answer stands in for that about a file without permission, which root may read."""
-
-    def refusing(path: Path) -> str:
-        raise PermissionError(errno.EACCES, "Permission denied", str(path))
-
-    monkeypatch.setattr(files, "digest_of_file", refusing)
-    monkeypatch.chdir(place)
-    with pytest.raises(DataError, match=r"Cannot read .*0\.png: Permission denied\. Make it readable"):
-        stages.fetch(experiment_of(OWN_DATA["folder"]))
+def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    for label in CLASSES:
+        (tmp_path / label).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / label / "0.png")
+    (tmp_path / "tumour" / "0.png").chmod(0)
+    experiment = experiment_of(f"dataset: {{name: image_folder, path: {tmp_path}}}")
+    expected = r"Cannot read .*tumour/0\.png: Permission denied\. Make it readable"
+    with permissions_hold(), pytest.raises(DataError, match=expected):
+        stages.fetch(experiment)

@@ -385,14 +385,14 @@ def schema() -> None:
 @app.command("home")
 def show_home() -> None:
     """Where histoflow writes, and how much lies there."""
-    from histoflow.files import folder_size
+    from histoflow.files import folder_size, in_units
 
     root = home.folder()
     places = (
         home.raw(), home.packed(), home.runs(), home.models(), home.studies(), home.cross_validations(),
         home.prefect(),
     )  # fmt: skip
-    rows = [(str(path.relative_to(root)), display.size(folder_size(path))) for path in places]
+    rows = [(str(path.relative_to(root)), in_units(folder_size(path))) for path in places]
     typer.echo(str(root))
     display.out.print(display.table("", ("folder", "size"), rows))
 

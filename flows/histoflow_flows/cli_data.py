@@ -9,6 +9,7 @@ import typer
 
 from histoflow import progress
 from histoflow.experiment import load
+from histoflow.files import in_units
 from histoflow_flows import display
 from histoflow_flows.interrupts import interruptible
 
@@ -82,11 +83,9 @@ def _show(rows: list[dict[str, Any]], removed: bool) -> None:
     if not rows:
         display.out.print("Nothing is unused: each packed set is referred to by a run, or was just made.")
         return
-    cells = [
-        (row["folder"], row["what"], display.size(row["bytes"]), f"{row['hours']:,.0f} h") for row in rows
-    ]
+    cells = [(row["folder"], row["what"], in_units(row["bytes"]), f"{row['hours']:,.0f} h") for row in rows]
     display.out.print(display.table("Unused", ("folder", "what", "size", "last written"), cells))
-    total = display.size(sum(row["bytes"] for row in rows if row["removed"] or not removed))
+    total = in_units(sum(row["bytes"] for row in rows if row["removed"] or not removed))
     display.out.print(
         f"{total} removed." if removed else f"{total} in all. To remove them: histoflow gc --remove"
     )

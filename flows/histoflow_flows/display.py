@@ -264,13 +264,6 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     return drawn
 
 
-def size(count: int) -> str:
-    for unit, bytes_ in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= bytes_:
-            return f"{count / bytes_:.1f} {unit}"
-    return f"{count} bytes"
-
-
 def parameters(params: type[Params]) -> list[dict[str, Any]]:
     """Name, type, default, bounds and description of each parameter, from its JSON schema."""
     properties = params.model_json_schema().get("properties", {})

@@ -308,6 +308,7 @@ def _refuse_full_disk(cut: _Cut, images: int) -> None:
     free = files.free_bytes(cut.store.folder)
     if free < needed:
         raise StorageError(
-            f"Cutting {cut.folds} folds needs about {needed / 1e9:.1f} GB and {cut.store.folder.parent} has "
-            f"{free / 1e9:.1f} GB free. Make room, or set HISTOFLOW_HOME to a larger disk, and run again."
+            f"Cutting {cut.folds} folds needs about {files.in_units(needed)} and "
+            f"{cut.store.folder.parent} has {files.in_units(free)} free. "
+            f"Make room, or set HISTOFLOW_HOME to a larger disk, and run again."
         )

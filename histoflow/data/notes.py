@@ -5,19 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from histoflow import progress
 from histoflow.data.audit.finding import Finding
 from histoflow.data.chunks import DecodedSet
 
 _EXAMPLES = 5
+_NEARLY_ALL = 0.9
+"""Of the images must be alike before the others count as wrongly sized."""
+_ALIKE = 0.05
+"""How far from the usual a height, a width or a shape may be, as a share of it."""
 
 
 def notes(
     decoded: DecodedSet, size: tuple[int, int], may_decline: Mapping[int, str], sources: Sequence[str]
 ) -> Iterator[Finding]:
-    """Images that were enlarged, and those that a step gave back as they were; each is said aloud as well."""
-    for finding in (*_enlarged(decoded, size, sources), *_declined(decoded, may_decline, sources)):
+    """Images that were enlarged, that are wrongly sized, and that a step gave back as they were.
+
+    Each is said aloud as well.
+    """
+    for finding in (
+        *_enlarged(decoded, size, sources),
+        *_wrongly_sized(decoded, sources),
+        *_declined(decoded, may_decline, sources),
+    ):
         progress.say(finding.message)
         yield finding
 
@@ -36,6 +48,42 @@ def _enlarged(decoded: DecodedSet, size: tuple[int, int], sources: Sequence[str]
             examples=_examples(places.tolist(), sources),
             figures={"smallest": smallest.tolist()},
         )
+
+
+def _wrongly_sized(decoded: DecodedSet, sources: Sequence[str]) -> Iterator[Finding]:
+    """Where nearly all images are of one size, those of another; else where they are of one shape.
+
+    Nothing where both vary widely.
+    """
+    raw = decoded.columns["size"]
+    sizes = raw.astype(np.float64)
+    for told, figures in (("size", sizes), ("shape", sizes[:, :1] / sizes[:, 1:])):
+        usual = np.median(figures, axis=0)
+        places = np.flatnonzero((np.abs(figures / usual - 1) > _ALIKE).any(axis=1))
+        if len(places) <= (1 - _NEARLY_ALL) * len(sizes):
+            if len(places):
+                yield _other_than(told, usual, raw[places], _examples(places.tolist(), sources))
+            return
+
+
+def _other_than(
+    told: str, usual: NDArray[np.float64], odd: NDArray[np.int32], examples: tuple[str, ...]
+) -> Finding:
+    others = (
+        f"about {usual[0]:.0f}×{usual[1]:.0f}" if told == "size" else f"{usual[0]:.2f} times as high as wide"
+    )
+    pairs = zip(examples, odd.tolist(), strict=False)
+    return Finding(
+        check="wrongly_sized",
+        severity="warning",
+        message=f"{_images(len(odd))} of another {told} than nearly all others, which are {others}: "
+        f"{', '.join(f'{source} ({height}×{width})' for source, (height, width) in pairs)}"
+        f"{', …' if len(odd) > len(examples) else ''}.",
+        advice="Look whether they are what they should be: they were made as large as the others.",
+        images=len(odd),
+        examples=examples,
+        figures={"sizes": np.unique(odd, axis=0)[:_EXAMPLES].tolist()},
+    )
 
 
 def _declined(

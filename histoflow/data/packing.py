@@ -21,7 +21,7 @@ from histoflow.data.decoding import Decoder, Image
 from histoflow.data.preparing import prepare
 from histoflow.data.recipe import Recipe
 from histoflow.data.splitting import Splitter
-from histoflow.errors import DataError
+from histoflow.errors import DataError, StorageError
 
 __all__ = ["Recipe", "pack"]
 
@@ -50,7 +50,12 @@ def pack(
         progress.say(f"Packed data are there already: {folder}")
         folder.touch()  # as good as new to whoever clears away what is old
         return folder
-    with _only_one_builds(folder), _only_one_builds(home / recipe.decoded_name):
+    between = home / f".{recipe.decoded_name}.decoded"
+    with (
+        _only_one_builds(folder),
+        _only_one_builds(home / recipe.decoded_name),
+        _telling_what_is_kept(between),
+    ):
         if not (folder / "manifest.json").is_file():
             files.remove_unfinished(folder)
             shutil.rmtree(folder, ignore_errors=True)  # someone took its manifest away
@@ -66,7 +71,6 @@ def pack(
                 keyed=splitter.by_pixels,
                 may_decline=sorted(may_decline or {}),
             )
-            between = home / f".{recipe.decoded_name}.decoded"
             assembly = Assembly(
                 recipe=recipe,
                 facts=facts,
@@ -82,6 +86,21 @@ def pack(
                 files.write_json(temporary / "manifest.json", manifest.model_dump(mode="json"))
             shutil.rmtree(between)
     return folder
+
+
+@contextmanager
+def _telling_what_is_kept(between: Path) -> Iterator[None]:
+    """Where a disk is full, whoever needs the room must know what of it is taken for the next try."""
+    try:
+        yield
+    except StorageError as error:
+        kept = files.folder_size(between) if between.is_dir() else 0
+        if not kept:
+            raise
+        raise StorageError(
+            f"{error} What was decoded is kept for that: {files.in_units(kept)} in {between}. "
+            f"To give it up instead: histoflow gc --young --remove, two minutes from now."
+        ) from error
 
 
 def _hold_files_to(refuse_changed: Callable[[], None], between: Path) -> None:

@@ -144,8 +144,8 @@ def _refuse_full_disk(folder: Path, image_bytes: int, images: int) -> None:
     free = files.free_bytes(folder)
     if free < needed:
         raise StorageError(
-            f"Packing needs about {needed / 1e9:.1f} GB and {folder.parent} has {free / 1e9:.1f} GB free. "
-            f"Make room, or set HISTOFLOW_HOME to a larger disk, and run again."
+            f"Packing needs about {files.in_units(needed)} and {folder.parent} has {files.in_units(free)} "
+            f"free. Make room, or set HISTOFLOW_HOME to a larger disk, and run again."
         )
 
 

@@ -20,6 +20,8 @@ from histoflow.download import download, download_gzipped, unpack
 
 Part = Literal["x.h5", "y.h5", "meta.csv"]
 """Images, labels, and the slide of each image."""
+Place = tuple[SplitName, Part]
+"""What a file of the data set is."""
 OFFICIAL = "https://zenodo.org/records/2546921/files/{}?download=1"
 
 
@@ -29,7 +31,7 @@ class Published(NamedTuple):
     """Of the gzip file in which it travels, where it does."""
 
 
-PUBLISHED: Mapping[tuple[SplitName, Part], Published] = {
+PUBLISHED: Mapping[Place, Published] = {
     ("train", "x.h5"): Published("01844da899645b4d6f84946d417ba453", "1571f514728f59376b705fc836ff4b63"),
     ("train", "y.h5"): Published("0781386bf6c2fb62d58ff18891466aca", "35c2d7259d906cfc8143347bb8e05be7"),
     ("train", "meta.csv"): Published("5a3dd671e465cfd74b5b822125e65b0a"),
@@ -89,9 +91,9 @@ def slides_missing(path: Path) -> list[str]:
     return [name for name in names if not (path / name).is_file()]
 
 
-def images_and_labels(path: Path) -> dict[tuple[SplitName, Part], Path]:
+def images_and_labels(path: Path) -> dict[Place, Path]:
     """The files that a folder must have. Raises DataError where it lacks some."""
-    wanted: list[tuple[SplitName, Part]] = [(split, part) for split in SPLITS for part in PARTS[:2]]
+    wanted: list[Place] = [(split, part) for split in SPLITS for part in PARTS[:2]]
     found = {place: _plain_or_gzipped(path / file_name(*place)) for place in wanted}
     missing = [file_name(*place) for place, file in found.items() if file is None]
     if missing:
@@ -103,7 +105,7 @@ def images_and_labels(path: Path) -> dict[tuple[SplitName, Part], Path]:
     return {place: file for place, file in found.items() if file is not None}
 
 
-def _found(path: Path) -> dict[tuple[SplitName, Part], Path]:
+def _found(path: Path) -> dict[Place, Path]:
     found = images_and_labels(path)
     lacking = slides_missing(path)
     if lacking:
@@ -123,28 +125,48 @@ def _unpacked(file: Path, scratch: Path) -> Path:
     return unpack(file, scratch / "unpacked" / _md5(file) / file.stem)
 
 
-def _put_right(files: dict[tuple[SplitName, Part], Path]) -> None:
-    """Exchange validation and test where their content says that they are exchanged."""
+def _put_right(files: dict[Place, Path]) -> None:
+    """Exchange validation and test where their content says that they are exchanged; tell what is foreign."""
+    published = _published(files)
     mistakes: list[str] = []
     for part in PARTS:
         if ("val", part) not in files:
             continue
         val, test = files["val", part], files["test", part]
-        taken = (_published_as(val, part), _published_as(test, part))
-        if taken == ("test", "val"):
+        if (published["val", part], published["test", part]) == ("test", "val"):
             files["val", part], files["test", part] = test, val
             progress.say(
                 f"{val.name} and {test.name} are exchanged: by its MD5 each is what was published under the "
                 f"name of the other, and as that it is used."
             )
         else:
-            mistakes += _misnamed(val, "val", taken[0], part)
-            mistakes += _misnamed(test, "test", taken[1], part)
+            mistakes += _misnamed(val, "val", published["val", part], part)
+            mistakes += _misnamed(test, "test", published["test", part], part)
+        mistakes += _misnamed(files["train", part], "train", published["train", part], part)
     if mistakes:
         raise DataError(
             "Data set 'pcam' would have the images of one split in another:\n"
             + "\n".join(f"  {mistake}." for mistake in mistakes)
             + "\nBring the published files, each under its own name."
+        )
+    _tell_foreign([files[place].name for place, split in published.items() if split is None])
+
+
+def _published(files: Mapping[Place, Path]) -> dict[Place, SplitName | None]:
+    """As what each file was published, by its MD5; None where it was not."""
+    found = {}
+    with progress.track("Comparing checksums", total=len(files), unit="files") as advance:
+        for (split, part), file in files.items():
+            found[split, part] = _published_as(file, part)
+            advance()
+    return found
+
+
+def _tell_foreign(names: Sequence[str]) -> None:
+    if names:
+        progress.say(
+            f"By MD5 not the published files of PatchCamelyon: {', '.join(names)}. "
+            f"They are used as they are; scores need not compare with those of others."
         )
 
 

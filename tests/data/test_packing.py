@@ -381,30 +381,58 @@ def test_turned_and_flipped_copies_are_dealt_to_one_side(width: int) -> None:
     assert len({dealing_keys(image[None])[0] for image in (original, framed, other)}) == 3
 
 
-def test_images_that_are_enlarged_and_those_that_a_step_left_alone_are_counted(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    pixels = images(60)
-
+def test_images_that_are_enlarged_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def larger(image: Any) -> Any:
         return np.pad(image, ((0, 8 - image.shape[0]), (0, 0), (0, 0)))
 
-    def declines(image: Any) -> Any:
-        return image if image[0, 0, 0] < 60 else 255 - image
-
+    pixels = images(60)
     made = samples(read=lambda index: pixels[index][: 8 - (index in (7, 8)) - (index == 8)])
     with caplog.at_level(logging.INFO, "histoflow"):
-        folder = pack(
-            RECIPE, Facts(), lambda: made, (larger, declines), tmp_path, may_decline={1: "reinhard"}
-        )
-    found = {finding.check: finding for finding in PackedStore(folder).manifest.findings}
+        found = {
+            finding.check: finding for finding in packed(tmp_path, made, steps=[larger]).manifest.findings
+        }
     assert found["enlarged"].images == 2
     assert found["enlarged"].examples == ("image-7", "image-8")
     assert "2 images were smaller than the 8×8" in found["enlarged"].message
     assert "the smallest 6×8" in found["enlarged"].message
     assert found["enlarged"].severity == "note"
-    assert found["unchanged_by_reinhard"].images == (pixels[:, 0, 0, 0] < 60).sum()
     assert found["enlarged"].message in caplog.messages
+
+
+def wrongly_sized(home: Path, sizes: Sequence[tuple[int, int]]) -> Finding | None:
+    """What is said of images of these sizes, of which a step takes the first pixels."""
+    chance = np.random.default_rng(0)
+    pixels = [chance.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
+    made = samples(len(sizes), lambda index: pixels[index])
+    store = packed(home, made, steps=[lambda image: np.ascontiguousarray(image[:8, :8])])
+    return next((found for found in store.manifest.findings if found.check == "wrongly_sized"), None)
+
+
+def test_images_of_another_size_than_nearly_all_others_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "histoflow"):
+        found = wrongly_sized(tmp_path, [(32, 32)] * 57 + [(60, 20), (33, 32), (16, 16)])
+    assert found is not None
+    assert (found.severity, found.images, found.examples) == ("warning", 2, ("image-57", "image-59"))
+    assert found.message == (
+        "2 images were of another size than nearly all others, which are about 32×32: "
+        "image-57 (60×20), image-59 (16×16)."
+    )
+    assert found.message in caplog.messages
+
+
+def test_where_sizes_vary_those_of_another_shape_are_named(tmp_path: Path) -> None:
+    sizes = [(side, side) for side in range(10, 69)]
+    found = wrongly_sized(tmp_path / "one", [*sizes, (40, 20)])
+    assert found is not None
+    assert (
+        "1 image was of another shape than nearly all others, which are 1.00 times as high" in found.message
+    )
+    assert found.examples == ("image-59",)
+    photos = [(10 + index, 70 - index // 2) for index in range(60)]
+    assert wrongly_sized(tmp_path / "photos", photos) is None
+    assert wrongly_sized(tmp_path / "alike", [(32, 32)] * 60) is None
 
 
 def several(label: Any, count: int = 60) -> Samples:

@@ -108,11 +108,15 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import packing_support as made
 
+seen = []
+
 def read(index):
+    seen.append(index)
     time.sleep(0.004)
     return made.one_is_damaged(index)
 
 made.packed(Path(sys.argv[2]), read, processes=int(sys.argv[3]))
+print(len(seen))
 """
 
 
@@ -136,12 +140,14 @@ def test_a_packing_killed_midway_goes_on_and_comes_to_the_same_bytes(
     assert leftovers(tmp_path) == []
 
 
-def test_two_processes_that_want_the_same_store_both_get_it_whole(
+def test_of_two_processes_that_want_the_same_store_one_builds_it_and_both_get_it_whole(
     tmp_path: Path, expected: dict[str, bytes]
 ) -> None:
     command = [sys.executable, "-c", KILLED, TESTS, str(tmp_path), "1"]
-    both = [subprocess.Popen(command) for _ in range(2)]
-    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    read = [int(process.communicate(timeout=120)[0]) for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted(read) == [0, COUNT]
     (store,) = (path for path in tmp_path.iterdir() if path.is_dir())
     assert content(store) == expected
 
@@ -225,22 +231,38 @@ def test_what_cannot_be_sent_to_other_processes_is_read_in_this_one_which_says_s
     assert "it holds an open file" in told[0]
 
 
-def test_a_full_disk_is_told_by_the_processes_too(tmp_path: Path) -> None:
+def packed_where_no_file_may_have_more_than(size: int, home: Path, processes: int) -> str:
+    """The error: the limit on a file's size is the system's own way to refuse a write, without a small disk."""
     script = f"""
 import resource, sys
 from pathlib import Path
 sys.path.insert(0, {TESTS!r})
 import packing_support as made
 from histoflow.errors import StorageError
-resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
 try:
-    made.packed(Path({str(tmp_path)!r}), processes=2)
+    made.packed(Path({str(home)!r}), processes={processes})
 except StorageError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert "No room to write" in done.stdout
+    return done.stdout
+
+
+def test_a_full_disk_is_told_by_the_processes_too(tmp_path: Path) -> None:
+    told = packed_where_no_file_may_have_more_than(3000, tmp_path, processes=2)
+    assert "No room to write" in told
+    assert "is kept" not in told
     assert leftovers(tmp_path) == []
+
+
+def test_a_full_disk_is_told_with_what_is_kept_and_how_to_give_it_up(tmp_path: Path) -> None:
+    """Each chunk is smaller, the images of train together are not."""
+    told = packed_where_no_file_may_have_more_than(20_000, tmp_path, processes=1)
+    (kept,) = tmp_path.glob(".*.decoded")
+    size = files.in_units(files.folder_size(kept))
+    assert f"What was decoded is kept for that: {size} in {kept}. To give it up instead" in told
+    assert "histoflow gc --young --remove" in told
 
 
 def test_room_for_what_stands_between_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import pickle
 from pathlib import Path
@@ -15,6 +14,7 @@ from PIL import Image
 from histoflow import DataError, Facts, Samples, UnreadableImage
 from histoflow.progress import LogListener, listening
 from histoflow_plugins.image_folder import IMAGE_FOLDER, ImageFolderParams
+from permissions import permissions_hold
 
 
 def plant(root: Path, *names: str) -> Path:
@@ -328,20 +328,14 @@ def test_what_is_neither_a_file_nor_a_folder(tmp_path: Path) -> None:
     assert "'a/2.png' is neither a file nor a folder: take it away" in complaint(tmp_path)
 
 
-def test_folders_that_cannot_be_listed_are_told_together(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The system's answer stands in for that of a folder without permission, which root may list."""
+def test_folders_that_cannot_be_listed_are_told_together(tmp_path: Path) -> None:
     plant(tmp_path, "a/1.png", "b/1.png", "c/1.png")
-    scan = os.scandir
-
-    def refusing(place: str) -> Any:
-        if place.endswith(("a/", "b/")):
-            raise PermissionError(errno.EACCES, "Permission denied", place)
-        return scan(place)
-
-    monkeypatch.setattr(os, "scandir", refusing)
-    message = complaint(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / name).chmod(0)
+    with permissions_hold():
+        message = complaint(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / name).chmod(0o755)
     assert "'a' cannot be listed (Permission denied): make it readable" in message
     assert "'b' cannot be listed (Permission denied): make it readable" in message
 

@@ -12,16 +12,21 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 import pcam_files
 from histoflow import DataError, Facts, Samples, stages
 from histoflow.data.store import PackedStore
+from histoflow.engine import checkpoint
 from histoflow.experiment import load
 from histoflow.progress import LogListener, listening
 from histoflow.testing import check_component
 from histoflow_plugins import _pcam_files as official
 from histoflow_plugins import pcam
 from histoflow_plugins.pcam import PCAM, PCamParams
+from imagenet import serves
 from pcam_files import COUNTS, arrays, hdf5, name, pack, write
 from servers import Behaviour, Server, breaks_off, gives, in_turn, serving
 
@@ -72,6 +77,11 @@ def said() -> Iterator[list[str]]:
     heard = Heard()
     with listening(heard):
         yield heard.lines
+
+
+def messages(said: list[str]) -> list[str]:
+    """Without the progress of work."""
+    return [line for line in said if not line.startswith(("Comparing", "Unpacking"))]
 
 
 def md5(content: bytes) -> str:
@@ -249,11 +259,13 @@ def test_all_missing_files_are_named(folder: Path, tmp_path: Path) -> None:
 
 
 def test_without_all_slides_groups_are_unknown_and_that_is_said_once(
-    folder: Path, tmp_path: Path, said: list[str]
+    published: None, folder: Path, tmp_path: Path, said: list[str]
 ) -> None:
     (folder / name("valid", "meta.csv")).unlink()
     assert {row.group for row in opened(folder, tmp_path).rows} == {None}
-    assert said == [f"{folder} lacks {name('valid', 'meta.csv')}: the slide of each image is not known."]
+    assert messages(said) == [
+        f"{folder} lacks {name('valid', 'meta.csv')}: the slide of each image is not known."
+    ]
 
 
 @pytest.mark.parametrize("parts", [("x.h5", "y.h5", "meta.csv"), ("x.h5",)])
@@ -261,9 +273,31 @@ def test_published_files_under_each_others_names_are_used_as_what_they_are(
     published: None, files: dict[str, bytes], tmp_path: Path, said: list[str], parts: tuple[str, ...]
 ) -> None:
     assert_official(opened(write(tmp_path / "own", exchanged(files, *parts)), tmp_path))
-    assert [line.split(":")[0] for line in said] == [
+    assert [line.split(":")[0] for line in messages(said)] == [
         f"{name('valid', part)} and {name('test', part)} are exchanged" for part in parts
     ]
+
+
+def test_files_that_were_never_published_are_named_and_used(
+    published: None, files: dict[str, bytes], tmp_path: Path, said: list[str]
+) -> None:
+    assert_official(opened(write(tmp_path / "official", files), tmp_path))
+    assert messages(said) == []
+    own = files | {changed: files[changed] + b"\n" for changed in (NAMES[0], NAMES[-1])}
+    samples = opened(write(tmp_path / "own", own, NAMES[:1]), tmp_path)
+    assert len(samples.rows) == sum(COUNTS.values())
+    assert messages(said) == [
+        f"By MD5 not the published files of PatchCamelyon: {NAMES[0]}, {NAMES[-1]}. "
+        f"They are used as they are; scores need not compare with those of others."
+    ]
+
+
+def test_the_images_of_test_in_place_of_those_of_train_are_refused(
+    published: None, files: dict[str, bytes], tmp_path: Path
+) -> None:
+    own = files | {name("train", part): files[name("test", part)] for part in official.PARTS}
+    message = complaint(write(tmp_path / "own", own), tmp_path)
+    assert f"{NAMES[0]} is, by its MD5, what was published as {name('test', 'x.h5')}" in message
 
 
 def test_one_content_under_both_names_is_refused(
@@ -366,18 +400,11 @@ def test_slides_that_do_not_fit_are_refused(
 # ── The recipe ──────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_recipe_trains_on_a_folder(folder: Path) -> None:
-    experiment = load(
-        "pcam-transfer",
-        [
-            f"dataset.path={folder}",
-            "architecture.weights=none",
-            "architecture.freeze=false",
-            "training.epochs=1",
-            "training.batch_size=12",
-            "compute.device=cpu",
-        ],
-    )
+def test_the_recipe_trains_a_head_on_the_imagenet_layers(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ["training.epochs=1", "training.batch_size=12", "compute.device=cpu"]
+    experiment = load("pcam-transfer", [f"dataset.path={folder}", *settings])
     run = stages.start(experiment, "run")
     packed = stages.preprocess(experiment, stages.fetch(experiment))
     manifest = PackedStore(packed.folder).manifest
@@ -387,6 +414,19 @@ def test_the_recipe_trains_on_a_folder(folder: Path) -> None:
         "test": 6,
     }
     assert manifest.splits["train"].groups == 6
-    assert stages.train(experiment, packed, run).epochs == 1
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    with serving() as running:
+        published = serves(running, monkeypatch)("resnet18").state_dict()
+        assert stages.train(experiment, packed, run).epochs == 1
     assert set(stages.evaluate(run).metrics["scores"]) == {"accuracy", "precision", "recall", "f1", "roc_auc"}
     assert run.history()[0]["val_roc_auc"] is not None
+    assert_only_the_head_was_trained(run.folder, published)
+
+
+def assert_only_the_head_was_trained(run: Path, published: Mapping[str, Tensor]) -> None:
+    best = checkpoint.find(run / "checkpoints", "best")
+    assert best is not None
+    weights = load_file(best.folder / "weights.safetensors")
+    assert {name.partition(".")[0] for name in weights} == {"base", "head"}
+    for layer in published.keys() - {"fc.weight", "fc.bias"}:
+        assert torch.equal(weights[f"base.{layer}"], published[layer]), layer

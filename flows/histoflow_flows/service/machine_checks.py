@@ -7,9 +7,8 @@ import sys
 
 from histoflow import home
 from histoflow.errors import HomeError, UserError
-from histoflow.files import free_bytes
+from histoflow.files import free_bytes, in_units
 from histoflow.registry import installed
-from histoflow_flows.display import size
 from histoflow_flows.service import ports
 from histoflow_flows.service.findings import Finding
 from histoflow_flows.service.gpus import visible_gpus
@@ -39,7 +38,7 @@ def home_check() -> Finding:
 
 def _disk() -> Finding:
     free = free_bytes(home.folder())
-    told = f"{size(free)} free"
+    told = f"{in_units(free)} free"
     advice = f"Make room, or set {home.VARIABLE} to a folder on another disk."
     if free < _TOO_LITTLE_BYTES:
         return Finding("disk", "fail", told, advice)
