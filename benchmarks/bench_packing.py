@@ -10,6 +10,7 @@ audit, which see all images together, count in one row only. Both find the files
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import resource
 import shutil
@@ -44,7 +45,7 @@ from histoflow.data.splits import Dealer
 from histoflow.images import read_rgb
 from histoflow_plugins.tissue import TissueParams, read
 
-SIDE, DIFFERENT = 96, 100
+SIDE = 96
 FORMATS = {"uncompressed TIFF": ("tif", {}), "JPEG": ("jpg", {"quality": 90}), "PNG": ("png", {})}
 _numbers = count()
 
@@ -74,11 +75,9 @@ def checks(wanted: bool) -> Iterator[None]:
 
 
 def tissue(images: int) -> list[NDArray[np.uint8]]:
-    """Like tissue, for noise would compress like nothing else; each image differs from the others."""
-    params = TissueParams(size=SIDE, images=DIFFERENT)
-    painted = [read(params, index) for index in range(DIFFERENT)]
-    moved = (np.roll(painted[index % DIFFERENT], index // DIFFERENT, axis=0) for index in range(images))
-    return list(moved)
+    """Like tissue, for noise would compress like nothing else."""
+    with multiprocessing.get_context("spawn").Pool(cores()) as pool:
+        return pool.map(partial(read, TissueParams(size=SIDE, images=images)), range(images), chunksize=100)
 
 
 def write_files(images: Sequence[NDArray[np.uint8]], folder: Path, suffix: str, how: dict[str, int]) -> None:

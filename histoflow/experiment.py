@@ -311,6 +311,10 @@ class Experiment(Settings):
 # ── The model over the installed plugins ────────────────────────────────────────────────────────
 
 
+_WITHOUT_SOURCE = {"use_attribute_docstrings": False}
+"""These classes stand in no file: pydantic would search each frame for their source, for a second."""
+
+
 @lru_cache(maxsize=8)
 def experiment_model(registry: Registry) -> type[Experiment]:
     """The Experiment whose component fields are unions over this registry's plugins."""
@@ -319,7 +323,13 @@ def experiment_model(registry: Registry) -> type[Experiment]:
         base = Experiment.model_fields[name]
         one = _choice_of(kind, candidates(registry, name), registry)
         fields[name] = (tuple[one, ...] if is_list(name) else one, base)  # type: ignore[valid-type]
-    return create_model("Experiment", __base__=Experiment, __doc__=Experiment.__doc__, **fields)
+    return create_model(
+        "Experiment",
+        __base__=Experiment,
+        __doc__=Experiment.__doc__,
+        __cls_kwargs__=_WITHOUT_SOURCE,
+        **fields,
+    )
 
 
 def is_list(field: str) -> bool:
@@ -374,6 +384,7 @@ def _variant(component: Component[Any]) -> type[Choice]:
         component.name,
         __base__=(Choice, component.params),
         __doc__=component.summary,
+        __cls_kwargs__=_WITHOUT_SOURCE,
         name=(Literal[component.name], ...),  # type: ignore[arg-type]  # a literal of a value known at run time
     )
 

@@ -14,6 +14,7 @@ speed.json         how fast the test images were predicted, and on what
 openings.json      each time the sealed test split was opened, why, and for which model
 retraining.json    of a retraining: the model, the gate, whether it begins with the champion's weights
 gate.json          of a retraining: the verdict     champion.npz, CHANGE.md  what of, and in words
+settled.json       what was decided after the gate, or otherwise than it said
 report.html, MODEL_CARD.md
 """
 
@@ -26,7 +27,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -206,7 +207,9 @@ def environment() -> dict[str, Any]:
     }
 
 
+@cache
 def _version(package: str) -> str | None:
+    """Of what is installed; found once, as its description is parsed each time."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -5,17 +5,17 @@ The flows wrap each of them in a Prefect task; they run as well from a notebook 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel, ConfigDict
 
-from histoflow import crossvalidation, fetched, files, folders, home, progress, runs, stopping
+from histoflow import crossvalidation, fetched, folders, home, progress, runs, stopping
 from histoflow import registry as plugins
 from histoflow.components import Dataset, Reporter, Samples, Transform
 from histoflow.errors import RunError, UserError
-from histoflow.experiment import Choice, Experiment, parse
+from histoflow.experiment import Experiment, parse
 from histoflow.registry import Registry
 from histoflow.runs import Run
 
@@ -124,6 +124,8 @@ def experiment_of(run: Run, registry: Registry | None = None) -> Experiment:
 
 def fetch(experiment: Experiment, registry: Registry | None = None) -> RawData:
     """Bring the data set's files, hash them, and tell what has changed since they were last fetched."""
+    from histoflow.data import news
+
     choice = experiment.dataset
     dataset = (registry or plugins.installed()).get(Dataset, choice.name)
     folder = home.raw() / choice.name
@@ -131,34 +133,22 @@ def fetch(experiment: Experiment, registry: Registry | None = None) -> RawData:
     paths = [Path(path).absolute() for path in dataset.fetch(choice, folder)]
     found = fetched.fetched(paths)
     listing = found.write(folder)
-    changes = _changes(dataset, choice, paths, found.digest, found.hashes, folder)
+    changes = news.since_last_fetch(dataset, choice, paths, found)
     return RawData(listing=listing, files=len(paths), digest=found.digest, changes=changes)
 
 
-def _changes(
-    dataset: Dataset[Any],
-    choice: Choice,
-    paths: Sequence[Path],
-    digest: str,
-    hashes: Mapping[str, str],
-    folder: Path,
-) -> str:
-    """How the images differ from those of the last fetch, told and returned; these are remembered instead."""
-    from histoflow.data import catalogue
+def untold(experiment: Experiment, raw: RawData) -> str:
+    """What has changed since a server was last told of these data, in words; empty if nothing has."""
+    from histoflow.data import news
 
-    if not paths:
-        return ""  # what is generated follows from its parameters
-    remembered = folder / f"catalogue-{files.digest_of_data(choice.model_dump(mode='json'))[:16]}.parquet"
-    former = catalogue.digest_in(remembered)
-    if former == digest:
-        return ""
-    contents = dict(zip(paths, hashes.values(), strict=True)) if len(hashes) == len(paths) else {}
-    now = catalogue.catalogue_of(dataset.open(choice, paths), contents, digest)
-    told = "" if former is None else catalogue.tell(choice.name, catalogue.read(remembered), now)
-    catalogue.write(now, remembered)
-    if told:
-        progress.say(told)
-    return told
+    return news.untold(experiment.dataset, raw.digest)
+
+
+def mark_told(experiment: Experiment, raw: RawData) -> None:
+    """A server knows of what has changed."""
+    from histoflow.data import news
+
+    news.mark_told(experiment.dataset, raw.digest)
 
 
 def preprocess(experiment: Experiment, raw: RawData, registry: Registry | None = None) -> Packed:

@@ -40,13 +40,15 @@ class Browser:
             if message.get(key) == value:
                 return message
 
-    def open(self, page: Path, width: int, height: int = 900, *, dark: bool = False) -> None:
+    def open(
+        self, page: Path, width: int, height: int = 900, *, dark: bool = False, printed: bool = False
+    ) -> None:
         self.ask(
             "Emulation.setDeviceMetricsOverride",
             width=width, height=height, deviceScaleFactor=1, mobile=False,
         )  # fmt: skip
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.ask("Emulation.setEmulatedMedia", features=[scheme])
+        self.ask("Emulation.setEmulatedMedia", media="print" if printed else "screen", features=[scheme])
         self.ask("Page.navigate", url=page.absolute().as_uri())
         self._wait_for("method", "Page.loadEventFired")
 

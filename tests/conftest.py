@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -17,6 +19,8 @@ import httpx
 import pytest
 from filelock import FileLock
 from hypothesis import settings
+
+import dawdler
 
 # A busy machine is not a slow function; and two test processes share the cores, not fight for them.
 settings.register_profile("histoflow", deadline=None)
@@ -28,16 +32,28 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 LONG = (
     "test_recovery.py",
     "test_tune.py",
-    "test_cli.py",
     "test_service.py",
+    "test_cli.py",
     "test_team.py",
     "test_deployments.py",
     "test_evidence.py",
-    "test_folds.py",
-    "test_retrain.py",
     "test_postgres.py",
+    "test_retrain.py",
+    "test_folds.py",
 )
 """Files that take minutes, the longest first: begun last, one of them would be waited for by an idle processor."""
+
+QUIET_SERVER = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_UI_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_FOREMAN_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_REPOSSESSOR_ENABLED": "false",
+    "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+    "DO_NOT_TRACK": "1",
+}
+"""A server without the services that only wake up in vain in these tests."""
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 Typed = Callable[..., int]
@@ -89,27 +105,35 @@ def prefect_server(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = os.environ | {
-        "PREFECT_HOME": str(folder),
-        "PREFECT_SERVER_API_HOST": "127.0.0.1",
-        "PREFECT_SERVER_API_PORT": str(port),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-    }
+    environment = os.environ | QUIET_SERVER | {"PREFECT_HOME": str(folder)}
     with (folder / "server.log").open("w") as log:
+        command = ["-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
+        options = ["--port", str(port), "--log-level", "warning"]
         server = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "server", "start"], env=environment, stdout=log, stderr=log
+            [sys.executable, *command, *options], env=environment, stdout=log, stderr=log
         )
     try:
-        _wait_until_healthy(f"http://127.0.0.1:{port}/api/health", server, folder / "server.log")
+        wait_until_healthy(f"http://127.0.0.1:{port}/api/health", server, folder / "server.log")
         yield f"http://127.0.0.1:{port}/api"
+        send_what_is_left_to_send()
     finally:
         server.terminate()
         server.wait(timeout=30)
 
 
-def _wait_until_healthy(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 120
+def send_what_is_left_to_send() -> None:
+    """Logs and events of flows in this process, for which a server that is gone would be looked for at its end."""
+    if "prefect" not in sys.modules:
+        return
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all(timeout=10)
+    EventsWorker.drain_all(timeout=10)
+
+
+def wait_until_healthy(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and server.poll() is None:
         try:
             if httpx.get(address, timeout=2).status_code == 200:
@@ -166,3 +190,41 @@ def typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Typed]:
 
     with patch.dict(os.environ):
         yield command
+
+
+@pytest.fixture
+def prefect_here(prefect_server: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Flows of this process run against the tests' Prefect server, as quietly as those of the command line."""
+    from prefect.logging.handlers import PrefectConsoleHandler
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        PREFECT_HOME,
+        temporary_settings,
+    )
+
+    for handler in logging.getLogger("prefect").handlers:
+        if isinstance(handler, PrefectConsoleHandler):
+            monkeypatch.setattr(handler, "level", logging.CRITICAL)
+    settings = {
+        PREFECT_API_URL: prefect_server,
+        PREFECT_HOME: home / "prefect",
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,  # else each flow waits a second for its thread to end
+    }
+    with temporary_settings(settings):
+        yield prefect_server
+
+
+@pytest.fixture
+def typed_flow(typed: Typed, prefect_here: str) -> Typed:
+    """``typed``, for commands that run flows."""
+    return typed
+
+
+Dawdling = Callable[[float], dict[str, str]]
+
+
+@pytest.fixture(scope="session")
+def dawdling(tmp_path_factory: pytest.TempPathFactory) -> Dawdling:
+    """For the environment of a process: after each step of training it sleeps so many seconds."""
+    return partial(dawdler.environment, tmp_path_factory.mktemp("dawdler"))

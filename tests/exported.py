@@ -19,7 +19,7 @@ from histoflow.bundles.bundle import Manifest
 from histoflow.bundles.exporting import Source, Wanted, export_run, of_run
 from histoflow.registry import installed
 from histoflow.runs import Run
-from support import small_experiment
+from support import small_experiment, trained
 
 
 @cache
@@ -35,8 +35,7 @@ def evaluated_run() -> Run:
             training={"epochs": 2, "batch_size": 32},
             evaluation={"threshold": "youden", "gallery": 0, "embedding": False},
         )
-        run = stages.start(experiment, "patches-run")
-        stages.train(experiment, stages.preprocess(experiment, stages.fetch(experiment)), run)
+        run = trained(experiment, "patches-run")
         stages.evaluate(run)
     return run
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from kubernetes_asyncio.client import models
-
 
 def unknown_keys(data: Any, model: str) -> list[str]:
     """Keys that Kubernetes does not know, such as ``V1Container.resource``."""
+    from kubernetes_asyncio.client import models  # not when the tests are collected: it takes long
+
     if container := re.fullmatch(r"(?:list\[|dict\(str, )(.*)[\])]", model):
         children = data if isinstance(data, list) else data.values()
         return [key for child in children for key in unknown_keys(child, container[1])]

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from histoflow import files, stages
 from histoflow.runs import Run
-from support import small_experiment
+from support import prepared, small_experiment
 
 
 def trained(name: str, **changes: Any) -> Run:
@@ -21,8 +21,8 @@ def trained(name: str, **changes: Any) -> Run:
     tissue = {"name": "tissue", "classes": 2, "size": 16, "images": 135, "slides": 45}
     data = {"name": "colon", "dataset": tissue, "training": {"epochs": 1, "batch_size": 32}, **changes}
     experiment = small_experiment(**data)
-    run = stages.start(experiment, name)
-    stages.train(experiment, stages.preprocess(experiment, stages.fetch(experiment)), run)
+    run, packed = prepared(experiment, name)
+    stages.train(experiment, packed, run)
     stages.evaluate(run)
     return run
 

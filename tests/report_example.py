@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from histoflow import Results
-from histoflow.evaluation import score_all
+from histoflow import Metric, Results
+from histoflow.evaluation import fitting, further, score_all
+from histoflow.evaluation.predictions import Predictions
+from histoflow.experiment import Evaluation
+from histoflow.registry import installed
 from histoflow_plugins.metrics import METRICS
+from support import small_experiment
 
 NINE = (
     "adipose", "background", "debris", "lymphocytes", "mucus", "smooth muscle", "normal colon mucosa",
@@ -63,6 +68,17 @@ def several_labels(folder: Path) -> Results:
         labels=labels,
         probabilities=probabilities,
     )
+
+
+def evaluated(results, groups=None, **settings):
+    """The same results with what was looked at beside the scores; every other image is of validation."""
+    kept = Predictions(probabilities=results.probabilities, labels=results.labels, groups=groups)
+    validation = Predictions(probabilities=results.probabilities[::2], labels=results.labels[::2])
+    asked = small_experiment().model_copy(update={"evaluation": Evaluation(**settings)})
+    metrics = {"accuracy": (metric := installed().get(Metric, "accuracy"), metric.params())}
+    fitted = fitting.fit(validation, asked.evaluation, "abc")
+    found = further.look(asked, metrics, kept, validation, fitted, installed())
+    return replace(results, evaluation={"classes": results.data["classes"], **found})
 
 
 def _predictions(labels, classes):

@@ -1,11 +1,17 @@
-"""Splits of few images, which metrics and scikit-learn are told alike."""
+"""Splits of few images, which metrics and scikit-learn are told alike; and a run's figures, told once more."""
 
+import json
 from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from histoflow import Metric, seeds, stages
+from histoflow.evaluation import predictions
+from histoflow.evaluation.intervals import with_intervals
+from histoflow.evaluation.scores import score_all, to_json
+from histoflow.registry import installed
 from histoflow_plugins.metrics import METRICS
 
 BY_NAME = {metric.name: metric for metric in METRICS}
@@ -49,3 +55,17 @@ def by_class(function, probabilities, labels):
 def same_figures(found, expected):
     assert [figure is None for figure in found] == [bool(np.isnan(figure)) for figure in expected]
     assert [f for f in found if f is not None] == CLOSE([f for f in expected if not np.isnan(f)])
+
+
+def metrics_of(asked):
+    return {choice.name: (installed().get(Metric, choice.name), choice) for choice in asked.metrics}
+
+
+def main_figures_of(run):
+    """The scores of metrics.json and how their intervals came about, from the predictions that the run keeps."""
+    asked, kept = stages.experiment_of(run), predictions.load(run.folder)
+    metrics, split = metrics_of(asked), (kept.probabilities, kept.labels)
+    seed = seeds.derive(asked.seed, seeds.Stream.RESAMPLES)
+    scores, how = with_intervals(metrics, score_all(metrics, *split), *split, kept.groups, seed=seed)
+    found = {"scores": to_json(scores, ())["scores"], "intervals": how}
+    return json.loads(json.dumps(found, allow_nan=False))

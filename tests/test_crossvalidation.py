@@ -17,7 +17,7 @@ from histoflow.registry import installed
 from histoflow.tuning.checking import space_of
 from histoflow.tuning.settings import Tuning, parse_search
 from histoflow.unused import find_unused
-from support import small_experiment
+from support import preprocessed, small_experiment
 
 
 def in_folds(folds: int = 2, **training: Any) -> Experiment:
@@ -34,7 +34,7 @@ def in_folds(folds: int = 2, **training: Any) -> Experiment:
 def cross_validate(experiment: Experiment) -> CrossValidation:
     """As a notebook would, without Prefect."""
     begun = crossvalidation.begin(experiment)
-    packed = stages.preprocess(experiment, stages.fetch(experiment))
+    packed = preprocessed(experiment)
     begun.hold_data(packed.folder, packed.fingerprint)
     for fold in begun.folds():
         run = stages.start(fold.experiment, fold.run.id)
@@ -74,8 +74,8 @@ def test_each_fold_is_a_run_and_their_figures_come_together_on_a_page(home: Path
 
 def test_a_single_fold_trains_on_the_data_of_that_fold() -> None:
     experiment = in_folds(fold=2)
-    packed = stages.preprocess(experiment, stages.fetch(experiment))
-    whole = stages.preprocess(in_folds(), stages.fetch(experiment))
+    packed = preprocessed(experiment)
+    whole = preprocessed(in_folds())
     assert stages.cut(experiment, whole) == packed
     assert packed != whole
     assert stages.start(experiment).read().experiment["training"]["fold"] == 2
@@ -102,7 +102,7 @@ def test_folds_that_are_not_there_are_refused(training: dict[str, Any], problem:
 def test_more_folds_than_groups_are_refused_before_anything_is_cut(home: Path) -> None:
     experiment = in_folds(20, fold=1)
     with pytest.raises(UserError, match=r"training\.folds must be at most the number of groups"):
-        stages.preprocess(experiment, stages.fetch(experiment))
+        preprocessed(experiment)
     assert len(list((home / "data" / "packed").glob("*/manifest.json"))) == 1
     assert not list((home / "data" / "packed").glob(".*"))
 

@@ -12,7 +12,7 @@ from histoflow.evaluation import degraded, predictions
 from histoflow.evaluation.comparison import compare
 from histoflow.evaluation.degraded import Degraded, worst_in_words
 from histoflow.robustness import degradation
-from support import small_experiment
+from support import small_experiment, trained
 
 SEED = seeds.derive(7, seeds.Stream.SHIFTS)
 
@@ -34,8 +34,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory):
             training={"epochs": 1, "batch_size": 32},
             evaluation={"robustness": True, "robustness_images": 20, "embedding": False, "gallery": 0},
         )
-        run = stages.start(experiment, "robust")
-        stages.train(experiment, stages.preprocess(experiment, stages.fetch(experiment)), run)
+        run = trained(experiment, "robust")
         stages.evaluate(run, "test")
     return run
 

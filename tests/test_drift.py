@@ -18,7 +18,7 @@ from histoflow.errors import DataError, RunError, UserError
 from histoflow.evaluation.fitting import Fitted
 from histoflow.evaluation.predictions import Predictions
 from histoflow.runs import Run
-from support import small_experiment
+from support import preprocessed, small_experiment
 
 CLASSES = ("normal", "tumour")
 FITTED = Fitted(model="abc", task="binary", images=100, temperature=1.5, thresholds=(0.4,))
@@ -31,7 +31,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> PackedStore:
         patch.setenv("HISTOFLOW_HOME", str(tmp_path_factory.mktemp("packed")))
         tissue = {"name": "tissue", "classes": 2, "size": 16, "images": 900, "slides": 180}
         experiment = small_experiment(dataset=tissue)
-        return PackedStore(stages.preprocess(experiment, stages.fetch(experiment)).folder)
+        return PackedStore(preprocessed(experiment).folder)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from histoflow import models, progress, stages
 from histoflow.comparing import compare_runs
@@ -21,7 +22,7 @@ from histoflow.evaluating import evaluate_run
 from histoflow.evaluation import degraded, predictions
 from histoflow.registry import Registry, installed
 from histoflow.runs import Run
-from support import small_experiment
+from support import small_experiment, trained
 
 SECOND = torch.tensor([1])
 
@@ -37,8 +38,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
             metrics=["accuracy"],
             evaluation={"robustness": True, "robustness_images": 10, "gallery": 0, "embedding": False},
         )
-        run = stages.start(experiment, "whole")
-        stages.train(experiment, stages.preprocess(experiment, stages.fetch(experiment)), run)
+        run = trained(experiment, "whole")
         stages.evaluate(run)
         yield run
 
@@ -119,21 +119,38 @@ def test_every_file_names_its_model_and_none_of_another_is_taken_for_its_own(run
         compare_runs(run, run)
 
 
-def test_outputs_that_are_no_numbers_are_told_with_their_image_while_the_seal_is_closed(run: Run) -> None:
+def blind(*batches: int) -> Registry:
+    """Its networks say nothing of the second image of a batch; or of those of so many images alone."""
     known = installed().components
     found = known["architecture", "cnn"]
 
+    def said(_: nn.Module, images: tuple[Tensor], outputs: Tensor) -> Tensor:
+        return outputs if batches and len(images[0]) not in batches else outputs.index_fill(0, SECOND, np.nan)
+
     def build(params: Any, data: Any, outputs: int) -> nn.Module:
-        """Says nothing of the second image of each batch."""
         network: nn.Module = found.component.build(params, data, outputs)
-        network.register_forward_hook(lambda _module, _inputs, said: said.index_fill(0, SECOND, np.nan))
+        network.register_forward_hook(said)
         return network
 
-    blind = replace(found, component=replace(found.component, build=build, skeleton=None))
-    registry = Registry({**known, ("architecture", "cnn"): blind})
+    changed = replace(found, component=replace(found.component, build=build, skeleton=None))
+    return Registry({**known, ("architecture", "cnn"): changed})
+
+
+def test_outputs_that_are_no_numbers_are_told_with_their_image_while_the_seal_is_closed(run: Run) -> None:
     second = predictions.load(run.folder, predictions.VALIDATION).sources[1]  # type: ignore[index]
     with pytest.raises(
         DataError, match=rf"run whole must give finite.*For 1 of \d+ images.*image 1, {second}.*fp32"
     ):
-        evaluate_run(stages.experiment_of(run), run, "test", registry)
+        evaluate_run(stages.experiment_of(run), run, "test", blind())
     assert len(run.openings()) == 1
+
+
+def test_outputs_that_are_no_numbers_under_a_condition_are_told_with_it(run: Run) -> None:
+    before = figures(run)
+    of_robustness = int(before["robustness"]["images"])
+    told = evaluate_run(stages.experiment_of(run), run, "test", blind(of_robustness))
+    note = told.pop("robustness")["note"]
+    assert re.match(
+        r"Under mild .+ \(.+\) the network's outputs must be finite.*Those of 1 of 10 images", note
+    )
+    assert told == {part: figure for part, figure in before.items() if part != "robustness"}

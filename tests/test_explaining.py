@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from torch import Tensor, nn
 
-from histoflow import registry, stages
+from histoflow import registry
 from histoflow.data.store import PackedStore
 from histoflow.engine.device import choose_device, machine_of
 from histoflow.errors import DeviceError
@@ -20,7 +20,7 @@ from histoflow.explaining import Explained, explain, memory_line
 from histoflow.planning import plan_for
 from histoflow.registry import Registry
 from histoflow.workshop import Workshop
-from support import small_experiment
+from support import preprocessed, small_experiment
 
 
 def explained(experiment: Experiment, known: Registry | None = None) -> dict[str, Explained]:
@@ -74,7 +74,7 @@ def test_parts_take_less_memory_and_an_averaged_model_more() -> None:
 
 def test_a_start_of_training_tells_its_memory_in_a_line() -> None:
     experiment = small_experiment()
-    store = PackedStore(stages.preprocess(experiment, stages.fetch(experiment)).folder)
+    store = PackedStore(preprocessed(experiment).folder)
     device = choose_device("cpu")
     plan = plan_for(experiment, machine_of(device), store.manifest)
     line = memory_line(Workshop(experiment, registry.installed(), store.manifest, device, plan, 32))

@@ -26,7 +26,7 @@ from histoflow.explanation.gradcam import class_maps, spatial_layer
 from histoflow.explanation.looking import look
 from histoflow.registry import Registry, installed
 from histoflow.runs import Run
-from support import small_experiment
+from support import small_experiment, trained
 
 ONE_OF_THREE = Fitted(model="", task="multiclass", images=1)
 ONE_OF_TWO = Fitted(model="", task="binary", images=1, thresholds=(0.3,))
@@ -146,8 +146,7 @@ def home_of_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HISTOFLOW_HOME", str(folder))
         experiment = small_experiment(loss="bce", evaluation={"gallery": 3})
-        run = stages.start(experiment, "run")
-        stages.train(experiment, stages.preprocess(experiment, stages.fetch(experiment)), run)
+        run = trained(experiment, "run")
         stages.evaluate(run)
     return folder
 

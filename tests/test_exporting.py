@@ -7,6 +7,7 @@ import shutil
 import sys
 import zipfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from histoflow import stages
 from histoflow.bundles import bundle
 from histoflow.bundles.exporting import Wanted, export, export_run
 from histoflow.bundles.loading import load_model
-from histoflow.components import Task
+from histoflow.components import Loss, Task
 from histoflow.data.store import PackedStore
 from histoflow.engine import exchange
 from histoflow.errors import BundleError, CheckpointError, UserError
@@ -142,6 +143,42 @@ def test_a_graph_is_calibrated_as_the_run_is(task: Task, temperature: float) -> 
     found = graph(torch.zeros((4, 3, 3, 1), dtype=torch.uint8)).double().numpy()
     fitted = Fitted(model="", task=task, images=9, temperature=temperature)
     assert np.allclose(found, fitted.calibrated(link(outputs.double()).numpy()), atol=1e-6)
+
+
+def test_each_form_holds_what_one_output_and_several_labels_mean(tmp_path: Path) -> None:
+    """A network of either kind, in one program as writing one takes a second."""
+    loss = installed().get(Loss, "bce")
+    link, terms = partial(loss.probabilities, loss.params()), ([0.5] * 3, [0.25] * 3, 1.7)
+    networks = [nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(12, outputs)) for outputs in (1, 3)]
+    one, several = networks
+    both = _Both(
+        exchange.Graph(one, link, *terms, several=False), exchange.Graph(several, link, *terms, several=True)
+    )
+    program = exchange.traced(both, (8, 8, 3))
+    exchange.write_program(program, tmp_path / "model.pt2")
+    exchange.write_onnx(program, tmp_path / "model.onnx", {})
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8))
+    floats = (images.permute(0, 3, 1, 2) / 255 - 0.5) / 0.25
+    told = [link(network(floats).detach().double()).numpy() for network in networks]
+    tasks: tuple[Task, ...] = ("binary", "multilabel")
+    fitted = [Fitted(model="", task=task, images=9, temperature=1.7) for task in tasks]
+    expected = np.hstack([fit.calibrated(said) for fit, said in zip(fitted, told, strict=True)])
+    assert expected.shape == (5, 2 + 3)
+    for run_form, name in ((exchange.run_program, "model.pt2"), (exchange.run_onnx, "model.onnx")):
+        for size in (1, 5):
+            found = run_form(tmp_path / name, images[:size]).detach().numpy()
+            np.testing.assert_allclose(found, expected[:size], atol=1e-6)
+
+
+class _Both(nn.Module):
+    """The probabilities of one graph, then those of the other."""
+
+    def __init__(self, *graphs: exchange.Graph) -> None:
+        super().__init__()
+        self.graphs = nn.ModuleList(graphs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat([graph(images) for graph in self.graphs], dim=1)
 
 
 class _Says(nn.Module):

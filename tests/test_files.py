@@ -54,11 +54,24 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_told_as_such_with_the_way_out(tmp_path: Path) -> None:
     with (
-        pytest.raises(StorageError, match=r"No room to write .*a\.txt.* GB are free.*HISTOFLOW_HOME"),
+        pytest.raises(StorageError, match=r"No room to write .*a\.txt.*[kMG]B are free.*HISTOFLOW_HOME"),
         files.atomic_file(tmp_path / "a.txt"),
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("count", "told"), [(999, "999 bytes"), (4_700_000, "4.7 MB"), (12_300, "12.3 kB"), (10**10, "10.0 GB")]
+)
+def test_bytes_are_told_in_the_unit_of_their_size(count: int, told: str) -> None:
+    assert files.in_units(count) == told
+
+
+def test_the_room_on_a_small_disk_is_no_0_gb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "free_bytes", lambda path: 40_000)
+    with pytest.raises(StorageError, match=r"40\.0 kB are free there"), files.storage_errors(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_other_failures_of_the_system_stay_what_they_are(tmp_path: Path) -> None:

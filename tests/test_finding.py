@@ -22,7 +22,7 @@ from histoflow.finding import find_rate, largest_batch
 from histoflow.planning import plan_for
 from histoflow.stages import Packed
 from histoflow.workshop import Workshop
-from support import small_experiment
+from support import preprocessed, small_experiment
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Packed:
     patch.setenv("HISTOFLOW_HOME", str(tmp_path_factory.mktemp("packed")))
     experiment = small_experiment()
     try:
-        return stages.preprocess(experiment, stages.fetch(experiment))
+        return preprocessed(experiment)
     finally:
         patch.undo()
 

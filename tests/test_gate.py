@@ -144,9 +144,20 @@ def test_a_first_model_that_never_tells_a_class_waits_for_a_person() -> None:
     assert first(OLD, CLASSES, Gate()).decision == "promote"
 
 
-def test_calibration_counts_by_its_figure_and_is_held_where_it_may_be_chance() -> None:
+def test_calibration_goes_by_its_interval_as_the_other_checks_do() -> None:
     assert outcomes(verdict(OLD, model(some(0.1, seed=1), sure=0.85)))["calibration error"] == "failed"
     assert outcomes(verdict(OLD, model(some(0.1, seed=1), sure=0.89)))["calibration error"] == "passed"
+    few, others = (model(some(0.1, seed, 100), 100, sure) for seed, sure in ((1, 0.9), (3, 0.89)))
+    found = next(check for check in verdict(few, others).checks if check.name == "calibration error")
+    assert found.champion is not None
+    assert found.challenger is not None
+    assert found.high is not None
+    assert found.challenger - found.champion < 0.02 < found.high, "the figure alone would pass"
+    assert found.outcome == "unsure"
+    assert "might grow by more than 0.02" in found.words
+    of_five = model(some(0.1, seed=1), sure=0.89, groups=5)
+    unknown = outcomes(verdict(model(some(0.1, seed=1), groups=5), of_five))
+    assert unknown["calibration error"] == "unsure", "of five slides there is no interval"
 
 
 def test_one_that_takes_longer_waits_for_a_person_and_one_not_timed_does_not() -> None:

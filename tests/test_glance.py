@@ -14,7 +14,7 @@ from histoflow.engine import checkpoint
 from histoflow.engine.fit import Position
 from histoflow.glance import Glance
 from histoflow.runs import Run
-from support import small_experiment
+from support import prepared, small_experiment
 
 ENTRY = {"seconds": 50.0, "validation_seconds": 10.0, "val_loss": 0.5, "val_accuracy": 0.8125}
 
@@ -75,8 +75,7 @@ def test_validation_is_told_and_its_figures_are_passed_on() -> None:
 def _trained(name: str, every: float, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, Heard]:
     monkeypatch.setattr(glance, "EVERY", every)
     experiment = small_experiment(training={"epochs": 2, "batch_size": 32})
-    run = stages.start(experiment, name)
-    packed = stages.preprocess(experiment, stages.fetch(experiment))
+    run, packed = prepared(experiment, name)
     with progress.listening(heard := Heard()):
         stages.train(experiment, packed, run)
     return run, heard
@@ -106,8 +105,7 @@ def test_looking_often_neither_saves_nor_changes_what_is_trained(monkeypatch: py
 def test_a_training_that_goes_on_knows_the_epochs_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(glance, "EVERY", 0.0)
     experiment = small_experiment(training={"epochs": 2, "batch_size": 32})
-    run = stages.start(experiment, "resumed")
-    packed = stages.preprocess(experiment, stages.fetch(experiment))
+    run, packed = prepared(experiment, "resumed")
     with closing(stages.training(experiment, packed, run)) as epochs:
         next(epochs)
     with progress.listening(heard := Heard()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import shutil
@@ -102,6 +103,7 @@ def test_the_record_tells_where_a_version_comes_from(run: Callable[[str], Run]) 
     assert (record.note, record.warm_from, record.seed) == ("the first", "another@2", 7)
     assert (record.model, record.data_fingerprint) == (metrics["model"], of.data_fingerprint)
     assert (record.environment, record.plugins) == (of.environment, of.plugins)
+    assert record.code_version == importlib.metadata.version("histoflow")
     told = metrics["scores"]["accuracy"]
     assert record.metrics["accuracy"].value == told["value"]
     assert list(record.metrics["accuracy"].interval or ()) == told["interval"]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Cli
+from conftest import Cli, Typed
 
 ROOT = Path(__file__).parents[1]
 
@@ -102,8 +102,19 @@ def write_package(folder: Path, name: str, source: str) -> Path:
     return folder
 
 
+LISTED_AND_MISSED = """
+import sys
+from contextlib import suppress
+from histoflow_flows import cli
+for words in (["plugins", "--json"], ["check", "demo", "--set", "architecture.name=huge"]):
+    sys.argv = ["histoflow", *words]
+    with suppress(SystemExit):
+        cli.main()
+"""
+
+
 def test_the_readmes_plugin_trains_once_installed_and_a_broken_one_beside_it_stops_nothing(
-    cli: Cli, tmp_path: Path, home: Path
+    cli: Cli, cli_environment: dict[str, str], typed: Typed, tmp_path: Path, home: Path
 ) -> None:
     site = tmp_path / "site"
     pip_install(
@@ -113,12 +124,16 @@ def test_the_readmes_plugin_trains_once_installed_and_a_broken_one_beside_it_sto
     )
     path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
 
-    entries = json.loads(cli("plugins", "--json", PYTHONPATH=path).stdout)
-    status = {(entry["kind"], entry["name"]): entry for entry in entries}
+    told = subprocess.run(
+        [sys.executable, "-c", LISTED_AND_MISSED],
+        env=cli_environment | {"PYTHONPATH": path}, capture_output=True, text=True,
+    )  # fmt: skip
+    status = {(entry["kind"], entry["name"]): entry for entry in json.loads(told.stdout)}
     assert status["architecture", "tiny"]["package"] == "histoflow-ourlab"
     assert status["architecture", "tiny"]["version"] == "0.3"
     assert status["plugin", "broken"]["status"] == "broken"
     assert "not today" in status["plugin", "broken"]["summary"]
+    assert "Plugin 'broken' is broken and may be the one that has it" in told.stderr
 
     small = ("dataset.images=180", "dataset.size=16", "training.epochs=1", "reports=[]")
     plain = ("evaluation={gallery: 0, embedding: false}", "architecture.name=tiny")
@@ -129,7 +144,5 @@ def test_the_readmes_plugin_trains_once_installed_and_a_broken_one_beside_it_sto
     record = json.loads((run / "run.json").read_text())
     assert {"plugin": "ourlab", "package": "histoflow-ourlab", "version": "0.3"} in record["plugins"]
 
-    refused = cli("check", "demo", "--set", "architecture.name=tiny")
-    assert refused.returncode == 2, "without the package its component is not there"
-    missing = cli("check", "demo", "--set", "architecture.name=huge", PYTHONPATH=path)
-    assert "Plugin 'broken' is broken and may be the one that has it" in missing.stderr
+    refused = typed("check", "demo", "--set", "architecture.name=tiny")
+    assert refused == 2, "without the package its component is not there"

@@ -23,7 +23,7 @@ from histoflow.errors import DataError, DeviceMemoryError, RunError, UserError
 from histoflow.evaluation import fitting
 from histoflow.evaluation.fitting import Fitted
 from histoflow.runs import Run
-from support import small_experiment
+from support import small_experiment, trained
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +33,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HISTOFLOW_HOME", str(home))
         experiment = small_experiment(training={"epochs": 1, "batch_size": 32})
-        run = stages.start(experiment, "run")
-        stages.train(experiment, stages.preprocess(experiment, stages.fetch(experiment)), run)
+        run = trained(experiment, "run")
         stages.evaluate(run)
     return home
 
@@ -314,8 +313,7 @@ def test_an_image_is_preprocessed_as_the_training_images_were(tmp_path: Path) ->
     experiment = small_experiment(
         preprocess=[{"name": "resize", "size": 16}], training={"epochs": 1, "batch_size": 32}
     )
-    run = stages.start(experiment, "resized")
-    stages.train(experiment, stages.preprocess(experiment, stages.fetch(experiment)), run)
+    run = trained(experiment, "resized")
     Image.effect_mandelbrot((32, 32), (-2, -2, 2, 2), 9).convert("RGB").save(tmp_path / "a.png")
     done = stages.predict(run, [tmp_path / "a.png"], out=tmp_path / "table.parquet")
     assert done.problems == 0

@@ -8,13 +8,12 @@ from contextlib import closing
 from histoflow import stages
 from histoflow.engine import checkpoint
 from histoflow.runs import Run
-from support import small_experiment
+from support import prepared, small_experiment
 
 
 def trained(name: str, *, profile: bool, interrupted: bool = False) -> Run:
     experiment = small_experiment(training={"epochs": 2, "batch_size": 6})
-    run = stages.start(experiment, name)
-    packed = stages.preprocess(experiment, stages.fetch(experiment))
+    run, packed = prepared(experiment, name)
     if interrupted:
         with closing(stages.training(experiment, packed, run)) as epochs:
             next(epochs)

@@ -36,7 +36,7 @@ def test_long_work_is_logged_now_and_then_with_its_recent_speed_and_figures(
             advance(images)
             clock.now += 20
     assert caplog.messages == [
-        "Epoch 3 of 10: 2,000 of 8,000 images, 25 images/s, step 1 of 2, loss 0.5",
+        "Epoch 3 of 10: 2,000 of 8,000 images, 25 images/s, about 4 min 0 s left, step 1 of 2, loss 0.5",
         "Epoch 3 of 10: 8,000 images in 80.0 s",
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,32 +13,44 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from torch import Tensor, nn
 
 from histoflow import models, stages
 from histoflow.data.store import PackedStore
 from histoflow.engine import checkpoint
 from histoflow.errors import DataError, UserError
+from histoflow.evaluating import store_of
 from histoflow.evaluation import predictions
 from histoflow.experiment import Experiment
 from histoflow.registry import installed
-from histoflow.retraining import challenge, data_changes, deciding, gate, judging, starting, verdict_record
+from histoflow.retraining import (
+    challenge,
+    data_changes,
+    deciding,
+    gate,
+    judging,
+    settled_record,
+    starting,
+    verdict_record,
+)
 from histoflow.retraining.gate import Gate
 from histoflow.retraining.verdict_record import Judged
 from histoflow.runs import Run
 from histoflow.stages import RawData
+from registering import edit
 from support import small_experiment
 
 PATCHES = Path("patches.csv")
 SPLIT = {"val": 0.2, "test": 0.4}
 
 
-def draw(folder: Path, classes: Sequence[str] = ("normal", "tumour")) -> Path:
+def draw(folder: Path, classes: Sequence[str] = ("normal", "tumour"), side: int = 16) -> Path:
     """Patches of 24 slides that are not dealt out yet, four of each, and a table of them."""
     generator = np.random.default_rng(0)
     lines = ["path,label,group"]
     for index in range(96):
         label = index % len(classes)
-        noise = generator.integers(0, 150, (16, 16, 3)) + 50 * label
+        noise = generator.integers(0, 150, (side, side, 3)) + 50 * label
         name = f"{index}.png"
         Image.fromarray(noise.astype(np.uint8)).save(folder / name)
         lines.append(f"{name},{classes[label]},slide {index // 4}")
@@ -138,9 +151,10 @@ def old(here: Path) -> Run:
 def new(here: Path) -> Iterator[Run]:
     """Which nobody has judged yet."""
     run = trained(of_new(here), "new")
-    openings = run.openings()
+    openings, asked_for = run.openings(), run.read().experiment
     yield run
-    for name in (verdict_record.FILE, challenge.CHAMPION, deciding.FILE):
+    run.update(experiment=asked_for)
+    for name in (verdict_record.FILE, challenge.CHAMPION, deciding.FILE, settled_record.FILE):
         (run.folder / name).unlink(missing_ok=True)
     (run.folder / "openings.json").unlink()
     for opening in openings:
@@ -207,17 +221,57 @@ def test_the_champion_sees_the_images_as_it_was_trained_to(old: Run, new: Run, h
 
 
 def test_every_figure_of_the_verdict_follows_from_what_was_kept(old: Run, new: Run) -> None:
-    version = champion(old, "figures")
-    found = judged(new, "figures", metric="roc_auc")
+    with of_temperature(old, 0.6), of_temperature(new, 1.7):
+        version = champion(old, "figures")
+        found = judged(new, "figures", metric="brier")
     theirs, ours = challenge.kept(new)
-    pair = challenge.calibrated(theirs, version.run), challenge.calibrated(ours, new)
+    pair = tempered(theirs, 0.6), tempered(ours, 1.7)
     metrics, main = judging.metrics_of(stages.experiment_of(new), found.gate, installed())
     again = gate.compared(*pair, metrics=metrics, main=main)
-    auc = found.figures["roc_auc"]
-    difference = again.metrics["roc_auc"]
-    assert (auc["a"], auc["b"], auc["low"]) == (difference.a, difference.b, difference.low)
+    told, difference = found.figures["brier"], again.metrics["brier"]
+    assert (told["a"], told["b"], told["low"]) == pytest.approx((difference.a, difference.b, difference.low))
     weighed = gate.weigh(*pair, again, version.record.classes, found.gate, None)
     assert [one.words for one in weighed.checks[:-1]] == [one.words for one in found.verdict.checks[:-1]]
+
+
+@contextmanager
+def of_temperature(run: Run, temperature: float) -> Iterator[None]:
+    """As if it had been fitted to the run's model."""
+    path = run.folder / "fitted.json"
+    fitted = path.read_bytes()
+    edit(path, temperature=temperature)
+    try:
+        yield
+    finally:
+        path.write_bytes(fitted)
+
+
+def tempered(said: predictions.Predictions, temperature: float) -> predictions.Predictions:
+    """As a softmax of the logarithms would have it."""
+    raised = said.probabilities ** (1 / temperature)
+    return replace(said, probabilities=raised / raised.sum(axis=1, keepdims=True))
+
+
+def test_the_slower_of_two_is_measured_to_be_so(old: Run) -> None:
+    one = challenge._contender(old, stages.experiment_of(old), None, store_of(old), installed(), "cpu")
+    pace = challenge._pace(one, replace(one, model=Dawdling(one.model)))
+    images = min(len(one.store.split("val")), one.workshop.batch_size)
+    assert pace.challenger - pace.champion == pytest.approx(1000 * Dawdling.SECONDS / images, rel=0.8)
+
+
+class Dawdling(nn.Module):
+    """A network that takes its time for each batch."""
+
+    SECONDS = 0.05
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        time.sleep(self.SECONDS)
+        found: Tensor = self.network(images)
+        return found
 
 
 def test_what_was_judged_stays_so_and_each_decision_is_carried_out_once(old: Run, new: Run) -> None:
@@ -234,6 +288,35 @@ def test_what_was_judged_stays_so_and_each_decision_is_carried_out_once(old: Run
     assert "histoflow rollback once" in deciding.written(new)
     late = deciding.settle(new, first, "reject", "too late", "Bob")
     assert (late.version.stage, late.changed) == ("champion", False)
+
+
+def test_what_a_person_decided_stands_in_the_model_card_and_never_depends_on_it(
+    old: Run, new: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    champion(old, "person")
+    found = judged(new, "person")
+    new.update(experiment={**new.read().experiment, "reports": [{"name": "model_card"}]})
+    stages.report(new)
+    card = new.folder / "MODEL_CARD.md"
+    assert "hold for a person" in card.read_text()
+    version, _ = deciding.carry_out(new, found, by="the gate")
+    assert settled_record.read(new.folder) is None, "that is what the gate said"
+    deciding.settle(new, found, "promote", "it is fine", "Ada")
+    assert f"- {version.reference} was promoted by Ada" in card.read_text()
+    models.rollback("person", why="it fails", by="Bob")
+    card.unlink()
+    card.mkdir()
+    change = models.reject("person", version.number, why="its misses are of one hospital", by="Bob")
+    with caplog.at_level("INFO"):
+        deciding.tell_run(version, change)
+    card.rmdir()
+    assert f"The report of run {new.id} could not be written anew" in caplog.text
+    settled = settled_record.read(new.folder)
+    assert settled is not None
+    assert (settled.what, settled.by) == ("reject", "Bob")
+    assert "its misses are of one hospital" in deciding.written(new)
+    deciding.tell_run(version, change)
+    assert "was rejected by Bob" in card.read_text()
 
 
 def test_a_champion_that_changed_in_the_meantime_was_not_the_one_compared_with(old: Run, new: Run) -> None:
@@ -258,6 +341,17 @@ def test_a_champion_of_other_classes_cannot_be_asked_and_a_person_decides(old: R
     assert "its classes are normal, tumour, and theirs are normal, stroma, tumour" in found.verdict.why
     with pytest.raises(UserError, match="as they were for it: classes"):
         begin_warm(three, "warm-3", "classes")
+
+
+def test_a_champion_of_images_of_another_size_cannot_be_asked(old: Run, new: Run, here: Path) -> None:
+    version = champion(new, "size")
+    (here / "small").mkdir()
+    small = experiment(here, dataset={"name": "table", "path": str(draw(here / "small", side=12))})
+    openings = old.openings()
+    told = "its images are 16×16 pixels of 3 channels, and theirs are 12×12 pixels of 3 channels"
+    with pytest.raises(DataError, match=f"{version.reference} cannot be asked about these data: {told}"):
+        challenge.meet(old, version, small, fetched(small), installed())
+    assert old.openings() == openings, "nobody has looked at a test split"
 
 
 def test_without_the_champions_data_another_split_is_refused(old: Run, new: Run) -> None:

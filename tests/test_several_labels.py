@@ -17,6 +17,7 @@ from histoflow.experiment import Experiment, parse
 from histoflow.runs import Run
 from histoflow_flows import display
 from histoflow_flows.evidence.report import draw_results
+from scoring import main_figures_of
 
 CLASSES = 14
 
@@ -93,6 +94,12 @@ def test_the_test_figures_are_those_of_scikit_learn(run: Run) -> None:
         "f1": f1_score(labels, given, average="macro", zero_division=0),
     }
     assert {name: metrics["scores"][name]["value"] for name in expected} == pytest.approx(expected)
+
+
+def test_every_figure_and_its_interval_follow_from_the_predictions_that_are_kept(run: Run) -> None:
+    written, again = run.metrics(), main_figures_of(run)
+    assert written is not None
+    assert {part: written[part] for part in again} == again
 
 
 def test_a_prediction_names_all_that_an_image_is_thought_to_show(run: Run, tmp_path: Path) -> None:

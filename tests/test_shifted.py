@@ -8,7 +8,7 @@ import torch
 from histoflow import stages
 from histoflow.errors import DivergedError, ExperimentError
 from histoflow.robustness import shifted
-from support import small_experiment
+from support import preprocessed, small_experiment
 
 CLEAN = {"val_loss": 0.5, "val_accuracy": 0.8}
 
@@ -71,7 +71,7 @@ def figures(run):
 
 def test_the_epoch_is_picked_by_the_worst_and_a_run_that_goes_on_picks_alike():
     experiment = small_experiment(training={"epochs": 3, "batch_size": 32, "shifted_validation": True})
-    packed = stages.preprocess(experiment, stages.fetch(experiment))
+    packed = preprocessed(experiment)
     whole, broken = (stages.start(experiment, name) for name in ("whole", "broken"))
     stages.train(experiment, packed, whole)
     for epoch in stages.training(experiment, packed, broken):

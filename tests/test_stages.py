@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -30,21 +31,10 @@ from histoflow.errors import (
     RunError,
 )
 from histoflow.evaluating import store_of
-from histoflow.experiment import Experiment, parse
+from histoflow.experiment import Experiment, load, parse
 from histoflow.registry import installed
 from histoflow.runs import Run
-from support import small_experiment
-
-
-def prepared(experiment: Experiment, run_id: str = "run") -> tuple[Run, stages.Packed]:
-    run = stages.start(experiment, run_id)
-    return run, stages.preprocess(experiment, stages.fetch(experiment))
-
-
-def trained(experiment: Experiment, run_id: str = "run") -> Run:
-    run, packed = prepared(experiment, run_id)
-    stages.train(experiment, packed, run)
-    return run
+from support import prepared, preprocessed, small_experiment, trained
 
 
 def patches(folder: Path, count: int) -> Path:
@@ -61,6 +51,25 @@ def weights(run: Run, which: checkpoint.Which = "last") -> str:
     found = checkpoint.find(run.checkpoints, which)
     assert found is not None
     return found.model_hash
+
+
+@pytest.fixture(scope="module")
+def home_of_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With the run ``run``, which was trained."""
+    home = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HISTOFLOW_HOME", str(home))
+        trained(small_experiment())
+    return home
+
+
+@pytest.fixture
+def run(home_of_run: Path, home: Path) -> Run:
+    """A copy of it, and of its data."""
+    shutil.copytree(home_of_run, home, dirs_exist_ok=True)
+    run = Run(home / "runs" / "run")
+    run.update(packed=str(homes.packed() / Path(str(run.read().packed)).name))
+    return run
 
 
 def test_a_whole_run_leaves_its_record_checkpoints_figures_and_report() -> None:
@@ -86,8 +95,7 @@ def test_a_whole_run_leaves_its_record_checkpoints_figures_and_report() -> None:
     assert "accuracy" in report.read_text()
 
 
-def test_the_figures_follow_from_the_predictions_that_are_kept() -> None:
-    run = trained(small_experiment())
+def test_the_figures_follow_from_the_predictions_that_are_kept(run: Run) -> None:
     evaluated = stages.evaluate(run)
     with np.load(run.folder / "predictions.npz") as kept:
         right = kept["probabilities"].argmax(axis=1) == kept["labels"]
@@ -138,8 +146,10 @@ def test_a_run_evaluated_before_there_were_intervals_is_still_reported() -> None
     assert "bootstrap" not in report.read_text()
 
 
-def test_training_is_the_same_every_time() -> None:
-    assert weights(trained(small_experiment(), "one")) == weights(trained(small_experiment(), "two"))
+def test_training_is_the_same_every_time_from_the_experiment_that_the_run_keeps() -> None:
+    first = trained(small_experiment(), "one")
+    again = load(str(first.folder / "experiment.yaml"))
+    assert weights(trained(again, "two")) == weights(first)
 
 
 def test_another_seed_gives_other_weights() -> None:
@@ -208,8 +218,8 @@ def test_the_best_epoch_is_the_first_with_the_best_figure(
     assert best_epoch(history, "val_x", higher) == best
 
 
-def test_every_opening_of_the_test_split_is_recorded_and_going_on_opens_it_no_more() -> None:
-    run = trained(small_experiment())
+def test_every_opening_of_the_test_split_is_recorded_and_going_on_opens_it_no_more(run: Run) -> None:
+    begin = datetime.now(UTC).replace(microsecond=0)
     assert run.openings() == []
     stages.evaluate(run, reason="first look")
     stages.train(small_experiment(), prepared(small_experiment())[1], run)
@@ -219,6 +229,8 @@ def test_every_opening_of_the_test_split_is_recorded_and_going_on_opens_it_no_mo
     stages.evaluate(run, reason="second look")
     assert [opening["reason"] for opening in run.openings()] == ["first look", "second look"]
     assert run.openings()[0]["model"] == weights(run, "best")
+    first, second = (datetime.fromisoformat(opening["time"]) for opening in run.openings())
+    assert begin <= first <= second <= datetime.now(UTC)
 
 
 def test_training_never_reads_the_test_split(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,8 +308,7 @@ def test_another_version_of_a_preprocessing_packs_anew_and_the_manifest_tells_it
         assert PackedStore(packed.folder).manifest.preprocess == (experiment.preprocess[0].model_dump(),)
 
 
-def test_a_model_that_training_has_since_replaced_is_evaluated_anew() -> None:
-    run = trained(small_experiment())
+def test_a_model_that_training_has_since_replaced_is_evaluated_anew(run: Run) -> None:
     first = stages.evaluate(run)
     (run.folder / "metrics.json").write_text(json.dumps(first.metrics | {"model": "another"}))
     assert stages.evaluate(run, again=False) == first
@@ -328,7 +339,7 @@ def test_a_run_goes_on_only_with_the_data_it_began_with(tmp_path: Path) -> None:
     before = run.read()
     patches(tmp_path, 60)
     with pytest.raises(RunError, match="The data of run run have changed since it began"):
-        stages.train(experiment, stages.preprocess(experiment, stages.fetch(experiment)), run)
+        stages.train(experiment, preprocessed(experiment), run)
     assert run.read() == before
 
 
@@ -341,9 +352,8 @@ def test_damaged_training_data_are_refused() -> None:
         stages.train(experiment, packed, run)
 
 
-def test_the_history_is_whole_after_a_kill_between_checkpoint_and_history() -> None:
+def test_the_history_is_whole_after_a_kill_between_checkpoint_and_history(run: Run) -> None:
     experiment = small_experiment()
-    run = trained(experiment)
     (run.folder / "history.json").write_text(json.dumps(run.history()[:-1]))
     stages.train(experiment, prepared(experiment)[1], run)
     assert [entry["epoch"] for entry in run.history()] == [1, 2, 3]
@@ -377,16 +387,12 @@ def test_an_id_that_would_leave_the_home_is_refused() -> None:
             stages.start(small_experiment(), wrong or " ")
 
 
-def test_evaluation_may_use_another_device() -> None:
-    run = trained(small_experiment())
+def test_evaluation_may_use_another_device(run: Run) -> None:
     with pytest.raises(DeviceError, match="Got 'cuda:9'"):
         stages.evaluate(run, device="cuda:9")
 
 
-def test_packed_data_that_are_gone_are_told_with_the_way_to_get_them_back() -> None:
-    import shutil
-
-    run = trained(small_experiment())
+def test_packed_data_that_are_gone_are_told_with_the_way_to_get_them_back(run: Run) -> None:
     shutil.rmtree(str(run.read().packed))
     with pytest.raises(DataError, match="packed data of run run are gone.*histoflow train --resume run"):
         stages.evaluate(run)
@@ -435,10 +441,9 @@ def test_a_loss_that_explodes_in_a_step_is_told_with_the_images_of_its_batch(
     assert [label_of[image] for image in told["images"]] == taken[2].labels.tolist()
 
 
-def test_a_damaged_checkpoint_is_refused_by_training_and_evaluation() -> None:
+def test_a_damaged_checkpoint_is_refused_by_training_and_evaluation(run: Run) -> None:
     experiment = small_experiment()
-    run, packed = prepared(experiment)
-    stages.train(experiment, packed, run)
+    _, packed = prepared(experiment)
     for path in run.checkpoints.glob("*/weights.safetensors"):
         path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(CheckpointError, match=r"weights\.safetensors is missing or was changed"):
@@ -448,8 +453,7 @@ def test_a_damaged_checkpoint_is_refused_by_training_and_evaluation() -> None:
     assert run.openings() == [], "the seal stays closed for a model that cannot be used"
 
 
-def test_changed_test_data_are_refused() -> None:
-    run = trained(small_experiment())
+def test_changed_test_data_are_refused(run: Run) -> None:
     labels = next(homes.packed().glob("*/test/labels.npy"))
     labels.write_bytes(labels.read_bytes()[:-1] + b"\x01")
     with pytest.raises(DataError, match="is missing or damaged: its content"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from histoflow.engine.device import machine_of
 from histoflow.errors import DataError, DeviceError, RunError
 from histoflow.experiment import Experiment
 from histoflow.runs import Run
-from support import small_experiment
+from histoflow.stages import Packed
+from support import prepared, small_experiment, trained
 from test_training import SignalAt, figures, weights
 
 BF16 = machine_of(torch.device("cpu")).bf16
@@ -47,41 +49,57 @@ SWITCHES: dict[str, dict[str, Any]] = {
 }
 
 
-def run_of(experiment: Experiment, name: str, stop_at: int | None = None) -> Run:
-    run = stages.start(experiment, name)
-    packed = stages.preprocess(experiment, stages.fetch(experiment))
-    if stop_at is not None:
-        with pytest.raises(KeyboardInterrupt), progress.listening(SignalAt(stop_at)):
-            stages.train(experiment, packed, run)
-    stages.train(experiment, packed, run)
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
+    """The run that was trained with these changes in one go."""
+    home = tmp_path_factory.mktemp("undisturbed")
+    runs: dict[str, Run] = {}
+
+    def run(name: str, **changes: Any) -> Run:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("HISTOFLOW_HOME", str(home))
+            return runs.get(name) or runs.setdefault(
+                name, trained(small_experiment(**changes), f"run-{len(runs)}")
+            )
+
     return run
 
 
+def stopped(experiment: Experiment, at: int) -> tuple[Run, Packed]:
+    """A run that was interrupted at this step."""
+    run, packed = prepared(experiment, "stopped")
+    with pytest.raises(KeyboardInterrupt), progress.listening(SignalAt(at)):
+        stages.train(experiment, packed, run)
+    return run, packed
+
+
 @pytest.mark.parametrize("name", SWITCHES)
-def test_a_run_with_this_switch_goes_on_to_the_same_weights_and_is_evaluated(name: str) -> None:
+def test_a_run_with_this_switch_goes_on_to_the_same_weights_and_is_evaluated(
+    name: str, undisturbed: Callable[..., Run]
+) -> None:
     if name == "bf16" and not BF16:
         pytest.skip("this CPU has no bf16")
-    experiment = small_experiment(**SWITCHES[name])
-    undisturbed, stopped = run_of(experiment, "undisturbed"), run_of(experiment, "stopped", stop_at=6)
-    assert weights(stopped) == weights(undisturbed)
-    assert figures(stopped) == figures(undisturbed)
-    assert stages.evaluate(stopped).metrics == stages.evaluate(undisturbed).metrics
+    experiment, whole = small_experiment(**SWITCHES[name]), undisturbed(name, **SWITCHES[name])
+    run, packed = stopped(experiment, at=6)
+    stages.train(experiment, packed, run)
+    assert weights(run) == weights(whole)
+    assert figures(run) == figures(whole)
+    assert stages.evaluate(run).metrics == stages.evaluate(whole).metrics
 
 
-def test_the_switches_change_what_is_trained() -> None:
+def test_the_switches_change_what_is_trained(undisturbed: Callable[..., Run]) -> None:
     """None of them is merely accepted. Where images lie, and how, changes nothing but rounding."""
     same = {"in memory", "contiguous"} | (set() if BF16 else {"bf16"})
-    plain = weights(run_of(small_experiment(), "plain"))
+    plain = weights(undisturbed("plain"))
     for name in SWITCHES.keys() - same:
-        assert weights(run_of(small_experiment(**SWITCHES[name]), name.replace(" ", "-"))) != plain, name
-    assert weights(run_of(small_experiment(**SWITCHES["in memory"]), "in-memory")) == plain
+        assert weights(undisturbed(name, **SWITCHES[name])) != plain, name
+    assert weights(undisturbed("in memory", **SWITCHES["in memory"])) == plain
 
 
 def test_frozen_parameters_stay_as_they_were_and_then_train() -> None:
     frozen = {"epochs": 2, "batch_size": 32, "groups": [{"match": "[01].*", "frozen_epochs": 1}]}
     experiment = small_experiment(training=frozen, augment=[])
-    run = stages.start(experiment, "frozen")
-    packed = stages.preprocess(experiment, stages.fetch(experiment))
+    run, packed = prepared(experiment, "frozen")
     seen = []
     for _ in stages.training(experiment, packed, run):
         saved = checkpoint.find(run.checkpoints, "last")
@@ -92,21 +110,15 @@ def test_frozen_parameters_stay_as_they_were_and_then_train() -> None:
     last = list(seen[0])[-1]
     assert not torch.equal(seen[0][first], seen[1][first]), "it trains in the second epoch"
     assert not torch.equal(seen[0][last], seen[1][last])
-    whole = stages.start(small_experiment(training={"epochs": 1, "batch_size": 32}, augment=[]), "whole")
-    stages.train(small_experiment(training={"epochs": 1, "batch_size": 32}, augment=[]), packed, whole)
-    trained = checkpoint.find(whole.checkpoints, "last")
-    assert trained is not None
-    assert not torch.equal(
-        checkpoint.load_file(trained.folder / "weights.safetensors")[first], seen[0][first]
-    )
+    whole = trained(small_experiment(training={"epochs": 1, "batch_size": 32}, augment=[]), "whole")
+    saved = checkpoint.find(whole.checkpoints, "last")
+    assert saved is not None
+    assert not torch.equal(checkpoint.load_file(saved.folder / "weights.safetensors")[first], seen[0][first])
 
 
 def test_how_a_run_is_computed_is_decided_once_and_kept_to() -> None:
     experiment = small_experiment()
-    run = stages.start(experiment, "planned")
-    packed = stages.preprocess(experiment, stages.fetch(experiment))
-    with pytest.raises(KeyboardInterrupt), progress.listening(SignalAt(2)):
-        stages.train(experiment, packed, run)
+    run, packed = stopped(experiment, at=2)
     plan = run.read().plan
     assert plan is not None
     assert (plan["precision"], plan["batch_size"], plan["data"]) == ("fp32", 32, "host")
@@ -119,10 +131,7 @@ def test_how_a_run_is_computed_is_decided_once_and_kept_to() -> None:
 
 def test_a_machine_that_cannot_go_on_in_the_same_way_says_so(caplog: pytest.LogCaptureFixture) -> None:
     experiment = small_experiment()
-    run = stages.start(experiment, "moved")
-    packed = stages.preprocess(experiment, stages.fetch(experiment))
-    with pytest.raises(KeyboardInterrupt), progress.listening(SignalAt(2)):
-        stages.train(experiment, packed, run)
+    run, packed = stopped(experiment, at=2)
     run.update(plan=(run.read().plan or {}) | {"precision": "tf32"})  # begun on a GPU
     with caplog.at_level("INFO"):
         stages.train(experiment, packed, run)
@@ -132,8 +141,7 @@ def test_a_machine_that_cannot_go_on_in_the_same_way_says_so(caplog: pytest.LogC
 
 def test_what_cannot_be_computed_here_is_refused_before_anything_is_trained() -> None:
     experiment = small_experiment(compute={"device": "cpu", "precision": "fp16"})
-    run = stages.start(experiment, "impossible")
-    packed = stages.preprocess(experiment, stages.fetch(experiment))
+    run, packed = prepared(experiment, "impossible")
     with pytest.raises(DeviceError, match="compute.precision must be one of auto, fp32"):
         stages.train(experiment, packed, run)
     assert not run.checkpoints.exists()
@@ -141,11 +149,11 @@ def test_what_cannot_be_computed_here_is_refused_before_anything_is_trained() ->
 
 def test_weighted_drawing_of_images_without_weights_is_refused() -> None:
     with pytest.raises(DataError, match="training.sampler may be weighted only where"):
-        run_of(small_experiment(training=USUAL | {"sampler": "weighted"}), "weighted")
+        trained(small_experiment(training=USUAL | {"sampler": "weighted"}), "weighted")
 
 
 def test_a_batch_larger_than_the_set_is_the_whole_set() -> None:
-    run = run_of(small_experiment(training={"epochs": 1, "batch_size": 5000}), "large")
+    run = trained(small_experiment(training={"epochs": 1, "batch_size": 5000}), "large")
     assert len(run.history()) == 1
 
 
@@ -168,7 +176,7 @@ def test_a_class_that_training_lacks_is_found_and_the_others_are_trained(
         training={"epochs": 1, "batch_size": 4, "sampler": sampler},
         metrics=["accuracy"],
     )
-    run = run_of(experiment, "lacking")
+    run = trained(experiment, "lacking")
     assert len(run.history()) == 1
     findings = " ".join(
         finding.message for finding in PackedStore(Path(str(run.read().packed))).manifest.findings
@@ -178,8 +186,7 @@ def test_a_class_that_training_lacks_is_found_and_the_others_are_trained(
 
 
 def test_a_run_that_another_process_trains_is_not_touched(home: Path) -> None:
-    run = stages.start(small_experiment(), "held")
-    packed = stages.preprocess(small_experiment(), stages.fetch(small_experiment()))
+    run, packed = prepared(small_experiment(), "held")
     script = "import sys; from pathlib import Path; from histoflow.runs import Run\nwith Run(Path(sys.argv[1])).lock(): print('held', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", script, str(run.folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,20 +25,9 @@ from histoflow.experiment import Experiment, parse
 from histoflow.progress import Advance
 from histoflow.registry import Provider, Registered, Registry
 from histoflow.runs import Run
-from support import small_experiment
+from support import prepared, small_experiment, trained
 
 EVERY_STEP = {"epochs": 2, "batch_size": 32, "checkpoint_seconds": 1e-6}
-
-
-def prepared(experiment: Experiment, run_id: str) -> tuple[Run, stages.Packed]:
-    run = stages.start(experiment, run_id)
-    return run, stages.preprocess(experiment, stages.fetch(experiment))
-
-
-def trained(experiment: Experiment, run_id: str) -> Run:
-    run, packed = prepared(experiment, run_id)
-    stages.train(experiment, packed, run)
-    return run
 
 
 def weights(run: Run) -> list[str]:
@@ -49,6 +38,22 @@ def weights(run: Run) -> list[str]:
 def figures(run: Run) -> list[dict[str, float]]:
     """The history without what a clock measured."""
     return [{key: value for key, value in entry.items() if "second" not in key} for entry in run.history()]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
+    """The run that was trained under this scheduler in one go."""
+    runs: dict[str, Run] = {}
+    home = tmp_path_factory.mktemp("undisturbed")
+
+    def run(scheduler: str) -> Run:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("HISTOFLOW_HOME", str(home))
+            return runs.get(scheduler) or runs.setdefault(
+                scheduler, trained(small_experiment(scheduler=scheduler), scheduler.replace("_", "-"))
+            )
+
+    return run
 
 
 class SignalAt(progress.LogListener):
@@ -76,10 +81,9 @@ class SignalAt(progress.LogListener):
 @pytest.mark.parametrize("scheduler", ["step", "one_cycle"])
 @pytest.mark.parametrize("step", [2, 5])
 def test_training_ends_after_a_checkpoint_when_asked_and_goes_on_to_the_same_weights(
-    scheduler: str, step: int
+    scheduler: str, step: int, undisturbed: Callable[[str], Run]
 ) -> None:
-    experiment = small_experiment(scheduler=scheduler)
-    undisturbed = trained(experiment, "undisturbed")
+    experiment, whole = small_experiment(scheduler=scheduler), undisturbed(scheduler)
     run, packed = prepared(experiment, "stopped")
     with pytest.raises(KeyboardInterrupt), progress.listening(SignalAt(step)):
         stages.train(experiment, packed, run)
@@ -88,8 +92,8 @@ def test_training_ends_after_a_checkpoint_when_asked_and_goes_on_to_the_same_wei
     assert saved.position.step > 0, "it ended within an epoch"
     assert run.read().state == "training"
     stages.train(experiment, packed, run)
-    assert weights(run) == weights(undisturbed)
-    assert figures(run) == figures(undisturbed)
+    assert weights(run) == weights(whole)
+    assert figures(run) == figures(whole)
     assert [session["after_step"] for session in run.read().sessions] == [0, saved.position.step]
 
 
@@ -220,8 +224,7 @@ def hungry(registry: Registry, **training: object) -> Experiment:
 
 def test_too_small_a_memory_is_told_with_what_can_be_done(small_device: Registry) -> None:
     experiment = hungry(small_device)
-    run = stages.start(experiment, "hungry", small_device)
-    packed = stages.preprocess(experiment, stages.fetch(experiment, small_device), small_device)
+    run, packed = prepared(experiment, "hungry", small_device)
     with pytest.raises(
         DeviceMemoryError,
         match=r"Batches of 32 images in 1 part do not fit .*Tried to allocate 32 images.*on_out_of_memory=split",
@@ -231,8 +234,7 @@ def test_too_small_a_memory_is_told_with_what_can_be_done(small_device: Registry
 
 def test_batches_are_parted_until_they_fit_where_that_is_allowed(small_device: Registry) -> None:
     experiment = hungry(small_device, on_out_of_memory="split")
-    run = stages.start(experiment, "hungry", small_device)
-    packed = stages.preprocess(experiment, stages.fetch(experiment, small_device), small_device)
+    run, packed = prepared(experiment, "hungry", small_device)
     assert stages.train(experiment, packed, run, small_device).epochs == 1
     assert [session["parts"] for session in run.read().sessions] == [1, 2, 4]
     saved = checkpoint.find(run.checkpoints, "last")
@@ -257,8 +259,7 @@ def test_a_memory_that_validation_exceeds_is_met_by_smaller_batches_too(small_de
     here = Registered(replace(architecture, build=stricter), Provider("hungry", "tests", "1"))
     registry = Registry({**small_device.components, ("architecture", "hungry"): here})
     experiment = hungry(registry, on_out_of_memory="split")
-    run = stages.start(experiment, "hungry", registry)
-    packed = stages.preprocess(experiment, stages.fetch(experiment, registry), registry)
+    run, packed = prepared(experiment, "hungry", registry)
     assert stages.train(experiment, packed, run, registry).epochs == 1
     assert [session["parts"] for session in run.read().sessions] == [1, 2, 4, 8]
 
@@ -276,7 +277,7 @@ def test_a_process_that_hangs_is_given_up_and_leaves_word_where(tmp_path: Path, 
     script = textwrap.dedent("""
         import time
         from histoflow import progress, stages
-        from support import small_experiment
+        from support import prepared, small_experiment
         from test_training import SignalAt
 
         class Hang(SignalAt):
@@ -285,8 +286,7 @@ def test_a_process_that_hangs_is_given_up_and_leaves_word_where(tmp_path: Path, 
                     time.sleep(1000)
 
         experiment = small_experiment(training={"epochs": 3, "batch_size": 32, "stall_limit": 1})
-        run = stages.start(experiment, "hung")
-        packed = stages.preprocess(experiment, stages.fetch(experiment))
+        run, packed = prepared(experiment, "hung")
         with progress.listening(Hang(-1)):
             stages.train(experiment, packed, run)
     """)
@@ -302,5 +302,5 @@ def test_a_process_that_hangs_is_given_up_and_leaves_word_where(tmp_path: Path, 
     assert len(checkpoint.find(run.checkpoints, "last").history) == 1  # type: ignore[union-attr]
 
 
-def test_training_that_ends_well_leaves_no_record_of_a_hang() -> None:
-    assert not (trained(small_experiment(), "well").folder / "stalled.txt").exists()
+def test_training_that_ends_well_leaves_no_record_of_a_hang(undisturbed: Callable[[str], Run]) -> None:
+    assert not (undisturbed("step").folder / "stalled.txt").exists()

@@ -12,7 +12,7 @@ from histoflow import crossvalidation, stages
 from histoflow.errors import RunError
 from histoflow.runs import Run
 from histoflow.unused import find_unused, remove
-from support import small_experiment
+from support import prepared, preprocessed, small_experiment
 
 
 def names(youngest: float = 0.0) -> list[str]:
@@ -23,8 +23,7 @@ def names(youngest: float = 0.0) -> list[str]:
 def run() -> Run:
     """A run that refers to its data."""
     experiment = small_experiment(training={"epochs": 1})
-    run = stages.start(experiment, "run")
-    packed = stages.preprocess(experiment, stages.fetch(experiment))
+    run, packed = prepared(experiment, "run")
     run.update(packed=str(packed.folder))
     return run
 
@@ -62,7 +61,7 @@ def test_what_a_run_began_with_meanwhile_stays(run: Run, home: Path) -> None:
 def test_data_of_folds_that_wait_are_kept(home: Path) -> None:
     experiment = small_experiment(training={"epochs": 1, "folds": 2})
     begun = crossvalidation.begin(experiment, "folds")
-    packed = stages.preprocess(experiment, stages.fetch(experiment))
+    packed = preprocessed(experiment)
     begun.hold_data(packed.folder, packed.fingerprint)
     stages.cut(begun.fold(1).experiment, packed)
     assert len([path for path in (home / "data" / "packed").iterdir() if path.is_dir()]) == 3

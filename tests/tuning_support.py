@@ -10,7 +10,7 @@ from histoflow.tuning.settings import Tuning, parse_search
 from histoflow.tuning.study import Study, begin
 from histoflow.tuning.trial import Outcome, TrialOrder, outcome_of, train_trial
 from histoflow.tuning.tuner import Tuner, tuning_of
-from support import small_experiment
+from support import preprocessed, small_experiment
 
 RATES = {"optimizer.lr": [0.001, 0.01], "training.batch_size": [32, 64]}
 
@@ -22,7 +22,7 @@ def small_tuning(experiment: dict[str, Any] | None = None, **search: Any) -> Tun
 
 
 def packed(experiment: Experiment) -> stages.Packed:
-    return stages.preprocess(experiment, stages.fetch(experiment))
+    return preprocessed(experiment)
 
 
 def train(order: TrialOrder, data: stages.Packed) -> Outcome:

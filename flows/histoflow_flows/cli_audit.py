@@ -14,10 +14,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from histoflow import progress
+from histoflow import progress, recipes, registry
 from histoflow._overrides import apply_override
+from histoflow.components import Dataset
 from histoflow.errors import AuditError, UserError
-from histoflow.experiment import Audit, load
+from histoflow.experiment import Audit, Experiment, load, parse
 from histoflow_flows import display
 from histoflow_flows.interrupts import interruptible
 
@@ -50,7 +51,8 @@ def audit(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="RECIPE|FILE|FOLDER", help="A recipe, an experiment's YAML, or a folder of packed data."
+            metavar="RECIPE|FILE|DATASET|FOLDER",
+            help="A recipe, an experiment's YAML, a data set's name, or a folder of packed data.",
         ),
     ],
     overrides: Annotated[
@@ -80,17 +82,26 @@ def audit(
 
 
 def _is_folder(source: str) -> bool:
-    from histoflow import recipes
-
     return source not in recipes.names() and Path(source).is_dir()
 
 
 def _packed(source: str, overrides: Sequence[str]) -> _Told:
     from histoflow import stages
 
-    experiment = load(source, overrides)
+    experiment = _experiment(source, overrides)
     packed = stages.pack(experiment, stages.fetch(experiment))
     return _judge(packed.folder, experiment.audit)
+
+
+def _experiment(source: str, overrides: Sequence[str]) -> Experiment:
+    """Of a recipe or a file; where a data set is named, the shortest experiment that has it."""
+    names = registry.installed().of_kind(Dataset).keys() - set(recipes.names())
+    if source not in names or Path(source).is_file():
+        return load(source, overrides)
+    data: dict[str, Any] = {"dataset": source}
+    for override in overrides:
+        apply_override(data, override)
+    return parse(data, source=f"data set '{source}'")
 
 
 def _told(folder: Path, overrides: Sequence[str]) -> _Told:

@@ -67,6 +67,7 @@ def _show(found: Comparison) -> None:
         _say(f"{name}  {_told(side)}")
     drawn = f" of {differences.groups:,} groups, drawn whole" if differences.groups else ""
     _say(f"On {differences.images:,} test images{drawn}; intervals at {found.percent}")
+    _say("Figures are of the networks' own probabilities; a gate goes by those with the fitted temperature.")
     figures = {**differences.metrics, **differences.calibration}
     _table("Figures", "figure", {name.replace("_", " "): one for name, one in figures.items()})
     _table("Recall of each class", "class", dict(zip(found.classes, differences.recall, strict=True)))

@@ -8,6 +8,8 @@ import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.padding import Padding
+from rich.text import Text
 
 from histoflow import home, models, progress, runs
 from histoflow.errors import HistoflowError, UserError
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from histoflow.models import Change, Line, Version
 
 _WHY = "Why; kept in the change record."
+_INDENT = 3
 _BECAME = {"promote": "the champion", "rollback": "the champion again", "reject": "rejected", "hold": "held"}
 
 
@@ -143,20 +146,17 @@ def _show_line(row: dict[str, Any]) -> None:
     ]
     display.out.print(display.table(f"Versions of {row['name']}", columns, cells))
     if row["changes"]:
-        columns = ("change", "when", "what", "version", "by", "why")
-        display.out.print(display.table("Changes", columns, [_change_cells(one) for one in row["changes"]]))
+        display.out.print("Changes", style="bold")
+        for one in row["changes"]:
+            _show_change(one)
 
 
-def _change_cells(change: dict[str, Any]) -> tuple[str, ...]:
+def _show_change(change: dict[str, Any]) -> None:
+    """The reason on lines of its own: it may be long."""
     instead = f" for {change['replaced']}" if change["replaced"] else ""
-    return (
-        str(change["number"]),
-        _moment(change["time"]),
-        change["what"],
-        f"{change['version']}{instead}",
-        change["by"],
-        change["why"],
-    )
+    head = (str(change["number"]), _moment(change["time"]), f"{change['what']} {change['version']}{instead}")
+    _say("  ".join((*head, f"by {change['by']}")))
+    display.out.print(Padding(Text(change["why"]), (0, 0, 0, _INDENT)))
 
 
 def _main_figure(version: dict[str, Any]) -> str:
@@ -216,7 +216,7 @@ def promote(
         over=champion.number if champion else 0,
         anyway=anyway,
     )
-    _say_done(change)
+    _say_done(version, change)
 
 
 def reject(
@@ -225,7 +225,7 @@ def reject(
 ) -> None:
     """Turn down a version that is held, or any other but the champion; then only --anyway promotes it."""
     version = models.find(reference)
-    _say_done(models.reject(version.name, version.number, why=why, by=_user()))
+    _say_done(version, models.reject(version.name, version.number, why=why, by=_user()))
 
 
 def rollback(
@@ -233,7 +233,7 @@ def rollback(
     why: Annotated[str, typer.Option(help=_WHY)] = "rolled back by hand",
 ) -> None:
     """Make the champion before this one champion again; once more goes one further back."""
-    _say_done(models.rollback(name, why=why, by=_user()))
+    _say_change(models.rollback(name, why=why, by=_user()))
 
 
 def _version_of(reference: str, name: str | None) -> Version:
@@ -300,7 +300,16 @@ def _section(told: str, objection: str) -> str:
     return "\n\n".join(["## Beside the champion until then", *filter(None, lines)]) if any(lines) else ""
 
 
-def _say_done(change: Change) -> None:
+def _say_done(version: Version, change: Change) -> None:
+    """The report of the version's run tells it, too."""
+    from histoflow.retraining import deciding
+
+    _say_change(change)
+    with display.showing() as listener, progress.listening(listener):
+        deciding.tell_run(version, change)
+
+
+def _say_change(change: Change) -> None:
     instead = f", in place of version {change.replaced}" if change.replaced else ""
     _say(f"{change.line.name}@{change.version} is {_BECAME[change.what]}{instead}.")
     _say(f"Change record: {change.path}")

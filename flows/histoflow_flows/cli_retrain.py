@@ -10,7 +10,7 @@ import typer
 
 from histoflow import folders, home, recipes, runs
 from histoflow.errors import UserError
-from histoflow.experiment import load
+from histoflow.experiment import Experiment, load
 from histoflow.runs import Run
 from histoflow.stages import experiment_of
 from histoflow_flows import display
@@ -24,34 +24,43 @@ Environment = Callable[[], AbstractContextManager[None]]
 """Prefect's settings and progress bars, for what runs inside."""
 
 
+# ── What is trained ─────────────────────────────────────────────────────────────────────────────
+
+_Source = Annotated[
+    str | None, typer.Argument(metavar="[RECIPE|FILE]", help="A shipped recipe, or an experiment's YAML.")
+]
+_Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="Change one setting, such as training.epochs=3."),
+]
+_Resume = Annotated[
+    str | None,
+    typer.Option(metavar="RUN", help="Go on with this run, as it was begun: without other options."),
+]
+
+# ── As the challenger of which champion ─────────────────────────────────────────────────────────
+
+_Name = Annotated[str | None, typer.Option(help="The model; otherwise the one named as the experiment.")]
+_Gate = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=VALUE", help="Change what the gate asks for, such as margin=0.02."),
+]
+_WarmStart = Annotated[bool, typer.Option("--warm-start", help="Begin with the champion's weights.")]
+_Force = Annotated[bool, typer.Option("--force", help="Train although there is nothing new.")]
+
+
 def register(app: typer.Typer, environment: Environment) -> None:
     """Add the command."""
 
     @app.command()
     def retrain(
-        source: Annotated[
-            str | None,
-            typer.Argument(metavar="[RECIPE|FILE]", help="A shipped recipe, or an experiment's YAML."),
-        ] = None,
-        overrides: Annotated[
-            list[str] | None,
-            typer.Option("--set", metavar="A.B=C", help="Change one setting, such as training.epochs=3."),
-        ] = None,
-        name: Annotated[
-            str | None, typer.Option(help="The model; otherwise the one named as the experiment.")
-        ] = None,
-        gate: Annotated[
-            list[str] | None,
-            typer.Option(metavar="KEY=VALUE", help="Change what the gate asks for, such as margin=0.02."),
-        ] = None,
-        warm_start: Annotated[
-            bool, typer.Option("--warm-start", help="Begin with the champion's weights.")
-        ] = False,
-        force: Annotated[bool, typer.Option("--force", help="Train although there is nothing new.")] = False,
-        resume: Annotated[
-            str | None,
-            typer.Option(metavar="RUN", help="Go on with this run, as it was begun: without other options."),
-        ] = None,
+        source: _Source = None,
+        overrides: _Overrides = None,
+        name: _Name = None,
+        gate: _Gate = None,
+        warm_start: _WarmStart = False,
+        force: _Force = False,
+        resume: _Resume = None,
     ) -> None:
         """Train a challenger if there is anything new, and promote it if it is shown to be good enough.
 
@@ -68,21 +77,19 @@ def register(app: typer.Typer, environment: Environment) -> None:
             run = _begun(resume, overrides or ())
             experiment, run_id = experiment_of(run), run.id
             asked = _as_begun(run, name, gate or (), warm_start)
-        display.out.print(f"Run [bold]{run_id}[/]", highlight=False)
-        with interruptible(f"To go on: histoflow retrain --resume {run_id}"), environment():
-            from histoflow_flows.retrain import retrain_flow
+        _run(experiment, run_id, asked, force, environment)
 
-            ended = retrain_flow(
-                experiment,
-                asked.name,
-                asked.gate,
-                asked.warm_start,
-                force,
-                run_id=run_id,
-                return_state=True,
-            )
-            ended.result()  # raises what the flow raised
-        _show(Run(home.runs() / run_id))
+
+def _run(experiment: Experiment, run_id: str, asked: Asked, force: bool, environment: Environment) -> None:
+    display.out.print(f"Run [bold]{run_id}[/]", highlight=False)
+    with interruptible(f"To go on: histoflow retrain --resume {run_id}"), environment():
+        from histoflow_flows.retrain import retrain_flow
+
+        ended = retrain_flow(
+            experiment, asked.name, asked.gate, asked.warm_start, force, run_id=run_id, return_state=True
+        )
+        ended.result()  # raises what the flow raised
+    _show(Run(home.runs() / run_id))
 
 
 def _what_to_name(source: str | None, resume: str | None) -> str:

@@ -20,55 +20,73 @@ Environment = Callable[[], AbstractContextManager[None]]
 """Prefect's settings and progress bars, for what runs inside."""
 
 
+def _one_of(names: Any, what: str) -> Any:
+    legal = get_args(names)
+    return typer.Option(metavar="|".join(legal), help=f"{what}.")
+
+
+# ── Which study ─────────────────────────────────────────────────────────────────────────────────
+
+_Source = Annotated[
+    str | None, typer.Argument(metavar="[RECIPE|FILE]", help="A tuning, or the experiment to tune.")
+]
+_Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="Change a setting: training.epochs=3, search.seed=1."),
+]
+_Storage = Annotated[
+    str | None, typer.Option(metavar="URL", help="The study's database; otherwise a file in its folder.")
+]
+_Resume = Annotated[
+    str | None, typer.Option(metavar="STUDY", help="Go on with this study: its id, part of it, or 'latest'.")
+]
+
+# ── What is tried, and what it is judged by ─────────────────────────────────────────────────────
+
+_Space = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="What to search, on top of what the components themselves offer."),
+]
+_Sampler = Annotated[str | None, _one_of(SamplerName, "How configurations are proposed; otherwise tpe")]
+_Pruner = Annotated[str | None, _one_of(PrunerName, "What ends trials early; otherwise none")]
+_Trials = Annotated[
+    int | None, typer.Option(min=1, help="How many configurations to try; otherwise 20, or the grid.")
+]
+_Objective = Annotated[
+    list[str] | None,
+    typer.Option(metavar="FIGURE", help="val_loss, or val_ and a metric. Repeat it for several."),
+]
+_Retrain = Annotated[
+    bool | None, typer.Option("--retrain/--no-retrain", help="Train the best one on all data at the end.")
+]
+
+# ── Where trials run ────────────────────────────────────────────────────────────────────────────
+
+_Parallel = Annotated[int | None, typer.Option(min=1, help="How many trials run at once.")]
+_Runner = Annotated[str | None, _one_of(RunnerName, "Where trials run; otherwise threads")]
+_Address = Annotated[
+    str | None, typer.Option(help="The Dask scheduler or Ray head; otherwise one is started here.")
+]
+
+
 def register(app: typer.Typer, environment: Environment, show_result: Callable[[Run], None]) -> None:
     """Add the command."""
 
     @app.command()
     def tune(
-        source: Annotated[
-            str | None,
-            typer.Argument(metavar="[RECIPE|FILE]", help="A tuning, or the experiment to tune."),
-        ] = None,
-        space: Annotated[
-            Path | None,
-            typer.Option(
-                metavar="FILE", help="What to search, on top of what the components themselves offer."
-            ),
-        ] = None,
-        sampler: Annotated[
-            str | None, _one_of(SamplerName, "How configurations are proposed; otherwise tpe")
-        ] = None,
-        pruner: Annotated[str | None, _one_of(PrunerName, "What ends trials early; otherwise none")] = None,
-        trials: Annotated[
-            int | None, typer.Option(min=1, help="How many configurations to try; otherwise 20, or the grid.")
-        ] = None,
-        parallel: Annotated[int | None, typer.Option(min=1, help="How many trials run at once.")] = None,
-        runner: Annotated[str | None, _one_of(RunnerName, "Where trials run; otherwise threads")] = None,
-        address: Annotated[
-            str | None, typer.Option(help="The Dask scheduler or Ray head; otherwise one is started here.")
-        ] = None,
-        objective: Annotated[
-            list[str] | None,
-            typer.Option(metavar="FIGURE", help="val_loss, or val_ and a metric. Repeat it for several."),
-        ] = None,
-        storage: Annotated[
-            str | None,
-            typer.Option(metavar="URL", help="The study's database; otherwise a file in its folder."),
-        ] = None,
-        retrain: Annotated[
-            bool | None,
-            typer.Option("--retrain/--no-retrain", help="Train the best one on all data at the end."),
-        ] = None,
-        resume: Annotated[
-            str | None,
-            typer.Option(metavar="STUDY", help="Go on with this study: its id, part of it, or 'latest'."),
-        ] = None,
-        overrides: Annotated[
-            list[str] | None,
-            typer.Option(
-                "--set", metavar="A.B=C", help="Change a setting: training.epochs=3, search.seed=1."
-            ),
-        ] = None,
+        source: _Source = None,
+        space: _Space = None,
+        sampler: _Sampler = None,
+        pruner: _Pruner = None,
+        trials: _Trials = None,
+        parallel: _Parallel = None,
+        runner: _Runner = None,
+        address: _Address = None,
+        objective: _Objective = None,
+        storage: _Storage = None,
+        retrain: _Retrain = None,
+        resume: _Resume = None,
+        overrides: _Overrides = None,
     ) -> None:
         """Search the settings that serve best, and train them on all data.
 
@@ -80,11 +98,6 @@ def register(app: typer.Typer, environment: Environment, show_result: Callable[[
         }  # fmt: skip
         tuning, study = _begun(source, resume, _told(asked, space), overrides or ())
         _run(tuning, study, environment, show_result)
-
-
-def _one_of(names: Any, what: str) -> Any:
-    legal = get_args(names)
-    return typer.Option(metavar="|".join(legal), help=f"{what}.")
 
 
 def _told(asked: dict[str, Any], space: Path | None) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Events of histoflow's on the Prefect server, which automations can wait for.
 
-    histoflow.dataset.changed     of histoflow.dataset.NAME: fetching found other files than the last time
+    histoflow.dataset.changed     of histoflow.dataset.NAME: fetching found other files than were told of last
     histoflow.model.promoted      of histoflow.model.NAME: what became of a challenger
     histoflow.model.held
     histoflow.model.rejected
@@ -15,6 +15,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.events import emit_event
+from prefect.settings import PREFECT_API_URL
 
 from histoflow.models import Change, Version
 from histoflow.stages import RawData
@@ -22,9 +23,11 @@ from histoflow.stages import RawData
 _DONE = {"promote": "promoted", "rollback": "promoted", "hold": "held", "reject": "rejected"}
 
 
-def dataset_changed(name: str, raw: RawData) -> None:
-    told = {"changes": raw.changes, "digest": raw.digest, "files": raw.files}
-    _emit("histoflow.dataset.changed", f"histoflow.dataset.{name}", name, told)
+def dataset_changed(name: str, raw: RawData, changes: str) -> bool:
+    """Whether a server knows now that others wait on; one that a command starts for itself ends with it."""
+    told = {"changes": changes, "digest": raw.digest, "files": raw.files}
+    sent = _emit("histoflow.dataset.changed", f"histoflow.dataset.{name}", name, told)
+    return sent and bool(PREFECT_API_URL.value())
 
 
 def model_decided(version: Version, change: Change) -> None:
@@ -41,8 +44,8 @@ def id_of(change: Change) -> UUID:
 
 def _emit(
     event: str, resource: str, name: str, payload: dict[str, Any], event_id: UUID | None = None
-) -> None:
+) -> bool:
     if FlowRunContext.get() is None and TaskRunContext.get() is None:
-        return
+        return False
     of = {"prefect.resource.id": resource, "prefect.resource.name": name}
-    emit_event(event, of, payload=payload, id=event_id)
+    return emit_event(event, of, payload=payload, id=event_id) is not None

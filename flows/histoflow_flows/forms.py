@@ -12,6 +12,7 @@ from histoflow.experiment import Experiment, candidates, experiment_model, is_li
 from histoflow.registry import installed
 from histoflow_flows.form_schema import FormSchema
 
+_MODEL = experiment_model(installed())
 _PARAMETERS = {
     field: {name: set(one.params.model_fields) for name, one in candidates(installed(), field).items()}
     for field in FIELD_KINDS
@@ -24,6 +25,8 @@ def without_leftovers(experiment: Any) -> Any:
     A key that is a parameter of another component in the same place is such a leftover; every other key
     stays, for the experiment to judge.
     """
+    if isinstance(experiment, Experiment) and not isinstance(experiment, _MODEL):
+        return experiment.to_data()  # it was read when other plugins were installed
     if not isinstance(experiment, Mapping):
         return experiment
     return {field: _cleared(field, value) for field, value in experiment.items()}
@@ -48,9 +51,7 @@ def _cleared_choice(parameters: Mapping[str, set[str]], choice: Any) -> Any:
 if TYPE_CHECKING:
     ExperimentForm = Experiment
 else:
-    ExperimentForm = Annotated[
-        experiment_model(installed()), BeforeValidator(without_leftovers), FormSchema()
-    ]
+    ExperimentForm = Annotated[_MODEL, BeforeValidator(without_leftovers), FormSchema()]
 
 DEMO = load("demo")
 """What a deployment runs when it is told nothing: a minute's work that needs no network."""

@@ -44,8 +44,9 @@ def start(experiment: Experiment, run_id: str | None) -> Run:
 def fetch(experiment: Experiment) -> stages.RawData:
     with evidence.of_work():
         raw = stages.fetch(experiment)
-    if raw.changes:
-        events.dataset_changed(experiment.dataset.name, raw)
+    changes = stages.untold(experiment, raw)
+    if changes and events.dataset_changed(experiment.dataset.name, raw, changes):
+        stages.mark_told(experiment, raw)
     return raw
 
 

@@ -9,11 +9,13 @@ from typing import Any
 from histoflow.evaluation.intervals import LEVEL
 from histoflow.report import wording
 from histoflow.retraining.gate import Check, Verdict
+from histoflow.retraining.settled_record import Settled
 from histoflow.retraining.verdict_record import Judged
 
 _SPEED = "speed"
 """The check that has milliseconds for figures, and no interval."""
 _DECISIONS = {"promote": "promote", "hold": "hold for a person", "reject": "reject"}
+_BECAME = {"promote": "promoted", "hold": "held", "reject": "rejected"}
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,28 @@ def verdict_content(judged: Judged | None) -> dict[str, Any] | None:
     }
 
 
-def champion_content(judged: Judged | None) -> dict[str, Any] | None:
-    """Every check with its figures; None where nothing was compared."""
-    if judged is None or not judged.verdict.checks:
+def settled_content(settled: Settled | None) -> dict[str, str] | None:
+    """What was decided after the gate, or otherwise than it said."""
+    if settled is None:
         return None
     return {
+        "version": settled.version,
+        "kind": settled.what,
+        "became": _BECAME[settled.what],
+        "by": settled.by,
+        "time": wording.moment(settled.time),
+        "why": settled.why,
+    }
+
+
+def champion_content(judged: Judged | None) -> dict[str, Any] | None:
+    """Every check with its figures; None where nothing was asked."""
+    if judged is None or not judged.verdict.checks:
+        return None
+    if judged.champion is None:
+        return _content_of_first(judged)
+    return {
+        "title": "Against the champion",
         "compared": _compared(judged),
         "asked": _asked(judged),
         "decision": _DECISIONS[judged.verdict.decision],
@@ -54,6 +73,19 @@ def champion_content(judged: Judged | None) -> dict[str, Any] | None:
         f"{LEVEL:.0%} interval.",
         "rows": [_row(check) for check in judged.verdict.checks],
         "notes": [*_further_words(judged.verdict.checks), *judged.notes],
+    }
+
+
+def _content_of_first(judged: Judged) -> dict[str, Any]:
+    """There is no champion to compare it with."""
+    return {
+        "title": "The first of its name",
+        "compared": f"There is no champion of {judged.name} yet, so this run was compared with none.",
+        "asked": "It takes the place where it has told at least one test image of each class.",
+        "decision": _DECISIONS[judged.verdict.decision],
+        "caption": "Classes of which it has told none.",
+        "rows": [_row(check) for check in judged.verdict.checks],
+        "notes": [check.words for check in judged.verdict.checks],
     }
 
 

@@ -13,12 +13,13 @@ from histoflow.evaluation.curves import class_counts, confusion_matrix
 from histoflow.report import pictures, tables, wording
 from histoflow.report.audit import audit_content
 from histoflow.report.by_group import by_group_content
-from histoflow.report.champion import champion_content, verdict_content
+from histoflow.report.champion import champion_content, settled_content, verdict_content
 from histoflow.report.gallery import gallery_content
 from histoflow.report.headline import headline_content
+from histoflow.report.reproducing import reproduce_content
 from histoflow.report.robustness import robustness_content
 from histoflow.report.trust import trust_content
-from histoflow.retraining import verdict_record
+from histoflow.retraining import settled_record, verdict_record
 
 
 def content(results: Results) -> dict[str, Any]:
@@ -33,6 +34,7 @@ def content(results: Results) -> dict[str, Any]:
         "images": len(results.labels),
         "headline": headline_content(results),
         "verdict": verdict_content(found),
+        "settled": settled_content(settled_record.read(results.folder)),
         "champion": champion_content(found),
         "curves": pictures.training_pictures(results.history, best.get("epoch")),
         "trust": trust_content(results),
@@ -40,6 +42,7 @@ def content(results: Results) -> dict[str, Any]:
         "robustness": robustness_content(results),
         "gallery": gallery_content(results),
         "precision_recall": pictures.precision_recall_picture(results.labels, results.probabilities, names),
+        "reproduce": reproduce_content(results.run),
         "configuration": files.yaml_of(results.run.get("experiment", {})),
         "environment": results.run.get("environment", {}),
         "plugins": results.run.get("plugins", ()),
@@ -66,10 +69,10 @@ def essentials(results: Results) -> dict[str, Any]:
 
 def _contents(shown: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Where each section stands, and its name; those that have nothing to say are not there."""
-    gallery = shown["gallery"] or {}
+    gallery, champion = shown["gallery"] or {}, shown["champion"] or {}
     sections = (
         ("figures", "All figures", True),
-        ("champion", "Against the champion", shown["champion"]),
+        ("champion", champion.get("title", ""), champion),
         ("audit", "Audit", True),
         ("training", "Training", shown["curves"]),
         ("confusion", "Confusion matrix", shown["confusion"]),
@@ -148,6 +151,7 @@ def _fingerprint(data: Mapping[str, Any], run: Mapping[str, Any]) -> str:
 
 def training_facts(results: Results) -> list[tuple[str, str]]:
     facts = {
+        "began with": str(results.run.get("warm_from") or ""),
         "best epoch": _best_epoch(results),
         "stopped": str(results.run.get("stopped") or ""),
         "time": _time(results),

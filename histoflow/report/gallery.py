@@ -46,9 +46,11 @@ def gallery_content(results: Results) -> dict[str, Any] | None:
 
 
 def _examples(results: Results, told: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    gallery = galleries.load(results.folder) if told else None
-    if not told or gallery is None:
+    if not told:
         return None
+    gallery = galleries.load(results.folder)
+    if gallery is None:
+        return _only(_GONE)
     other = gallery.model and gallery.model != results.evaluation.get("model")
     if other or gallery.indices.tolist() != [image["index"] for image in told["images"]]:
         return _only(_OF_ANOTHER)
@@ -71,6 +73,7 @@ def _only(note: str) -> dict[str, Any]:
     return {"about": "", "note": note, "classes": []}
 
 
+_GONE = f"The pictures were made, and are gone: {galleries.FILE} is missing. Evaluate the run again."
 _OF_ANOTHER = "The pictures kept are of another evaluation than the figures. Evaluate the run again."
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MOST_GROUPS = 12
 """More of them are not told apart by colour."""
+_GONE = f"The map was made, and is gone: {embedding.FILE} is missing. Evaluate the run again."
 _OF_ANOTHER = "The map kept is of another evaluation than the figures. Evaluate the run again."
 
 
@@ -25,11 +26,13 @@ def map_content(results: Results, told: Mapping[str, Any] | None) -> dict[str, A
     """The pictures, and what is to be said of them; None where no map was made."""
     if not told:
         return None
-    found = embedding.load(results.folder) if told["explained"] else None
+    if not told["explained"]:
+        return _only(told["note"]) if told["note"] else None
+    found = embedding.load(results.folder)
     if found is None:
-        return {"pictures": [], "about": "", "notes": [told["note"]]} if told["note"] else None
+        return _only(_GONE)
     if found.model and found.model != results.evaluation.get("model"):
-        return {"pictures": [], "about": "", "notes": [_OF_ANOTHER]}
+        return _only(_OF_ANOTHER)
     groups, note = _groups(found)
     panels: dict[str, dict[str, NDArray[np.bool_]]] = {
         "class": _classes(found, tables.class_names(results)),
@@ -41,6 +44,10 @@ def map_content(results: Results, told: Mapping[str, Any] | None) -> dict[str, A
         "about": _about(found, told),
         "notes": [note] if note else [],
     }
+
+
+def _only(note: str) -> dict[str, Any]:
+    return {"pictures": [], "about": "", "notes": [note]}
 
 
 def _picture(found: Embedding, by: str, parts: Mapping[str, NDArray[np.bool_]]) -> Picture:

@@ -11,8 +11,11 @@ from histoflow.components import Results, Score
 from histoflow.evaluation.intervals import ROUGH_BELOW
 from histoflow.evaluation.scores import from_json
 from histoflow.report import tables, wording
+from histoflow.report.champion import settled_content, verdict_content
 from histoflow.report.content import asked_for, data_facts, own_openings, title_of, training_facts
-from histoflow.report.page import rendered_text
+from histoflow.report.page import Verbatim, rendered_text
+from histoflow.report.reproducing import reproduce_content
+from histoflow.retraining import settled_record, verdict_record
 
 FILE = "MODEL_CARD.md"
 FEW_IMAGES = 30
@@ -28,7 +31,7 @@ def write_card(results: Results, *, intended: str, not_for: str, contact: str) -
 
 
 def content(results: Results) -> dict[str, Any]:
-    names = tables.class_names(results)
+    names, reproduce = tables.class_names(results), reproduce_content(results.run)
     return {
         "title": title_of(results.run),
         "model": _weights(results),
@@ -47,6 +50,10 @@ def content(results: Results) -> dict[str, Any]:
         "groups": list(_groups(results.evaluation)),
         "robustness": (results.evaluation.get("robustness") or {}).get("worst", ""),
         "limits": list(_limits(results, names)),
+        "gate": verdict_content(verdict_record.read(results.folder)),
+        "settled": settled_content(settled_record.read(results.folder)),
+        "command": Verbatim(reproduce["command"]),
+        "needs": reproduce["needs"],
         "versions": {name: version for name, version in _versions(results.run) if version},
     }
 
@@ -69,11 +76,11 @@ def _trust(told: Mapping[str, Any]) -> Iterator[str]:
     """Calibration, operating point and prediction sets, in a sentence each."""
     calibration = told.get("calibration") or {}
     if calibration.get("after"):
-        before, after = (calibration[when]["ece"]["value"] for when in ("before", "after"))
-        change = f"from {wording.figure(before)} to {wording.figure(after)}"
+        errors = (from_json({"scores": calibration[when]})["ece"] for when in ("before", "after"))
+        change = " to ".join(wording.with_interval(one.value, one.interval) for one in errors)
         yield (
             f"A temperature of {calibration['temperature']:.3g}, fitted on validation, changes the "
-            f"calibration error (ECE) on the test split {change}."
+            f"calibration error (ECE) on the test split from {change}."
         )
     operating = told.get("operating") or {}
     if operating.get("thresholds"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,16 @@ def rendered(template: str, content: Mapping[str, Any]) -> str:
     page = _template(template).render(content)
     # The name of a file need not be text; one such name must not cost the report.
     return page.encode("utf-8", errors="replace").decode()
+
+
+@dataclass(frozen=True)
+class Verbatim:
+    """What stands in a block of code, where marks are no Markdown."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
 
 
 def rendered_text(template: str, content: Mapping[str, Any]) -> str:

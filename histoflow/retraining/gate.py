@@ -46,7 +46,7 @@ class Gate(Settings):
     class_margin: float = Field(0.05, ge=0, le=1)
     """By how much less the recall of any class might be."""
     calibration_margin: float = Field(0.02, ge=0, le=1)
-    """By how much the calibration error may grow."""
+    """By how much the calibration error might grow."""
     slower: float = Field(1.5, ge=1)
     """How many times as long an image may take; where it takes longer, a person decides."""
     if_unsure: Literal["hold", "reject"] = "hold"
@@ -242,12 +242,16 @@ def _calibration_check(found: Mapping[str, Difference], gate: Gate) -> Check:
     outcome: Outcome
     if error.difference is None:
         outcome, words = "unsure", f"The {title} is undefined ({told})."
-    elif error.difference <= limit:
+    elif error.difference == 0 and error.low is None:  # the very same probabilities
+        outcome, words = "passed", f"The {title} is the same of both: {told}."
+    elif error.low is None or error.high is None:
+        outcome, words = "unsure", f"Of the {title} no growth can be shown or ruled out ({told})."
+    elif error.high <= limit:
         outcome, words = "passed", f"The {title} grows by no more than {limit:g}: {told}."
-    elif error.low is not None and error.low > 0:
+    elif error.low > 0 and error.difference > limit:
         outcome, words = "failed", f"The {title} grows by more than {limit:g}: {told}."
     else:
-        outcome, words = "unsure", f"The {title} grows by more than {limit:g}, perhaps by chance: {told}."
+        outcome, words = "unsure", f"The {title} might grow by more than {limit:g}: {told}."
     return _check(title, outcome, words, error, limit)
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlparse
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import get_model, get_model_weights  # type: ignore[import-untyped]
+from torchvision.models import get_model, get_model_weights, vgg  # type: ignore[import-untyped]
 
 from histoflow import DataError
 
@@ -44,16 +44,28 @@ def network(base: nn.Sequential, head: nn.Module, freeze: bool) -> nn.Module:
 
 def base_of(name: str, channels: int, *, pretrained: bool, small_stem: bool = False) -> nn.Sequential:
     """The layers of torchvision's network before its pooling and head, for so many channels."""
-    model = get_model(name)
+    base = _vgg16(name) if name.startswith("vgg16") else _without_head(get_model(name))
     if pretrained:
-        load_imagenet(model, name)
-    layers = OrderedDict(model.named_children())
-    base = nn.Sequential(OrderedDict((key, layer) for key, layer in layers.items() if key not in _HEADS))
+        load_imagenet(base, name)
     if small_stem:
         _shrink_stem(base, channels)
     elif channels != 3:
         _change_channels(base, channels, keep_filters=pretrained)
     return base
+
+
+def _without_head(model: nn.Module) -> nn.Sequential:
+    layers = OrderedDict(model.named_children())
+    return nn.Sequential(OrderedDict((key, layer) for key, layer in layers.items() if key not in _HEADS))
+
+
+def _vgg16(name: str) -> nn.Sequential:
+    """Started as torchvision starts it, but without the second and the 500 MB that its head would cost."""
+    layers = vgg.make_layers(vgg.cfgs["D"], batch_norm=name.endswith("_bn"))
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            _start(layer)
+    return nn.Sequential(OrderedDict(features=layers))
 
 
 # ── The stem ────────────────────────────────────────────────────────────────────────────────────
@@ -82,7 +94,10 @@ def _first(base: nn.Sequential, kind: type[M]) -> tuple[str, M]:
 
 def _fresh(first: nn.Conv2d, channels: int, **shape: Any) -> nn.Conv2d:
     """A convolution in the place of the first, started as torchvision starts its networks."""
-    convolution = nn.Conv2d(channels, first.out_channels, bias=first.bias is not None, **shape)
+    return _start(nn.Conv2d(channels, first.out_channels, bias=first.bias is not None, **shape))
+
+
+def _start(convolution: nn.Conv2d) -> nn.Conv2d:
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
     if convolution.bias is not None:
         nn.init.zeros_(convolution.bias)
@@ -127,12 +142,18 @@ def last_relu() -> nn.Module:
 # ── ImageNet weights ────────────────────────────────────────────────────────────────────────────
 
 
-def load_imagenet(model: nn.Module, name: str) -> None:
+def load_imagenet(base: nn.Module, name: str) -> None:
     """Put in torchvision's weights, from its cache or its server; the file is read without unpickling."""
     weights = get_model_weights(name)["IMAGENET1K_V1"]
     try:
         state = weights.get_state_dict(map_location="cpu", check_hash=True, weights_only=True)
-        model.load_state_dict({_OLD_NAME.sub(r"\1\2.", key): value for key, value in state.items()})
+        base.load_state_dict(
+            {
+                _OLD_NAME.sub(r"\1\2.", key): value
+                for key, value in state.items()
+                if key.split(".")[0] not in _HEADS
+            }
+        )
     except (OSError, HTTPException, RuntimeError, UnpicklingError, EOFError) as error:
         if isinstance(error, HTTPError):
             error.close()  # it is the answer as well, and holds its connection open

@@ -5,21 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
-import docker
 import jsonschema
 import pytest
-from docker.models.containers import _create_container_args
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect_docker.worker import DockerWorker
-from prefect_kubernetes.worker import KubernetesWorker
+from prefect.testing.cli import invoke_and_assert
 from ruamel.yaml import YAML
 
 from compose import DEPLOYMENTS, services
@@ -48,12 +43,17 @@ async def configured(worker: type[Any], values: dict[str, Any], server: str) -> 
 @pytest.fixture
 def kubernetes_job(prefect_server: str) -> Request:
     """What the worker asks Kubernetes for, given job variables."""
+    from prefect_kubernetes.worker import KubernetesWorker  # not when the tests are collected: it takes long
+
     return lambda **values: asyncio.run(configured(KubernetesWorker, values, prefect_server)).job_manifest
 
 
 @pytest.fixture
 def docker_container(prefect_server: str) -> Request:
     """What the worker asks Docker's engine for, given job variables."""
+    import docker
+    from docker.models.containers import _create_container_args
+    from prefect_docker.worker import DockerWorker
 
     def request(**values: Any) -> dict[str, Any]:
         with temporary_settings({PREFECT_API_URL: API}):
@@ -84,13 +84,12 @@ def test_every_variable_explains_itself_and_has_a_valid_default(kind: str) -> No
 
 
 @pytest.mark.parametrize("kind", TEMPLATES)
-def test_a_server_takes_the_template(kind: str, cli_environment: dict[str, str]) -> None:
-    command = ["prefect", "work-pool", "create", f"from-template-{kind}", "--type", kind]
-    done = subprocess.run(
-        [sys.executable, "-m", *command, "--base-job-template", str(TEMPLATES[kind])],
-        env=cli_environment, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_a_server_takes_the_template(kind: str, prefect_here: str) -> None:
+    command = ["work-pool", "create", f"from-template-{kind}", "--type", kind]
+    invoke_and_assert(
+        [*command, "--base-job-template", str(TEMPLATES[kind])],
+        expected_output_contains=f"Created work pool 'from-template-{kind}'",
+    )
 
 
 def test_the_kubernetes_job_is_one_that_kubernetes_knows(kubernetes_job: Request) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+import resource
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +16,7 @@ from histoflow.engine import checkpoint
 from histoflow.engine.average import Average
 from histoflow.engine.fit import Position
 from histoflow.engine.step import Trainee
-from histoflow.errors import CheckpointError
+from histoflow.errors import CheckpointError, StorageError
 
 SCHEDULERS = {
     "step": lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 2),
@@ -156,22 +155,14 @@ def test_killed_between_any_two_writes_last_and_best_are_of_one_epoch(
 
 
 def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
-    script = f"""
-import resource, signal, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-import test_checkpoint as here
-from dataclasses import replace
-from pathlib import Path
-from histoflow.errors import StorageError
-resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-try:
-    here.save(Path({str(tmp_path)!r}), here.trainee(), here.history(1), here.after(1), best=True)
-except StorageError as error:
-    print(error)
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert "No room to write" in done.stdout
+    what = trainee(), history(1), after(1)
+    most, no_more = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, no_more))
+    try:
+        with pytest.raises(StorageError, match="No room to write"):
+            save(tmp_path, *what, best=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, no_more))
     assert os.listdir(tmp_path) == []
 
 

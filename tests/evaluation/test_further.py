@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from histoflow import Metric, seeds, stages
+from histoflow import seeds, stages
 from histoflow.errors import DataError
 from histoflow.evaluation import by_group, fitting, further, predictions
 from histoflow.evaluation.predictions import Predictions
 from histoflow.evaluation.resampling import resamples
-from histoflow.experiment import Experiment
 from histoflow.registry import installed
 from histoflow.runs import Run
-from support import small_experiment
+from scoring import BY_NAME, main_figures_of, metrics_of
+from support import small_experiment, trained
 
 PARTS = ("calibration", "operating", "sets", "aggregated", "notes")
 WAYS = ["mean", "max", "top_k", "vote"]
@@ -34,15 +34,14 @@ EVALUATION = {
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HISTOFLOW_HOME", str(tmp_path_factory.mktemp("further")))
-        asked = small_experiment(evaluation=EVALUATION, training={"epochs": 1, "batch_size": 32})
-        found = stages.start(asked, "run")
-        stages.train(asked, stages.preprocess(asked, stages.fetch(asked)), found)
+        asked = small_experiment(
+            evaluation=EVALUATION,
+            training={"epochs": 1, "batch_size": 32},
+            metrics=[name for name, metric in BY_NAME.items() if "binary" in metric.tasks],
+        )
+        found = trained(asked, "run")
         stages.evaluate(found)
     return found
-
-
-def metrics_of(asked: Experiment):
-    return {choice.name: (installed().get(Metric, choice.name), choice) for choice in asked.metrics}
 
 
 def looked(kept, validation=None, metrics=("accuracy", "roc_auc"), **evaluation):
@@ -73,6 +72,12 @@ def test_a_run_s_sections_are_those_of_its_stored_predictions(run):
     again = further.look(asked, metrics_of(asked), kept, validation, fitted, installed())
     written = run.metrics()
     assert {part: written[part] for part in PARTS} == json.loads(json.dumps(again))
+
+
+def test_a_run_s_figures_and_their_intervals_are_those_of_its_stored_predictions(run):
+    written, again = run.metrics(), main_figures_of(run)
+    assert len(again["scores"]) > 12
+    assert {part: written[part] for part in again} == again
 
 
 def test_groups_are_kept_beside_the_images(run, tmp_path):

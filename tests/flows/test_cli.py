@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+import support
 from conftest import Cli, Typed
-from histoflow import stages
 from histoflow.experiment import load
 from histoflow.files import digest_of_file
 
@@ -69,13 +69,35 @@ def weights(run: Path) -> dict[str, str]:
     }
 
 
+Said = Callable[..., str]
+
+
+def saying(typed: Typed, capsys: pytest.CaptureFixture[str]) -> Said:
+    """What a command that goes well prints."""
+
+    def command(*words: str) -> str:
+        assert typed(*words) == 0
+        return capsys.readouterr().out
+
+    return command
+
+
+@pytest.fixture
+def said(typed: Typed, capsys: pytest.CaptureFixture[str]) -> Said:
+    return saying(typed, capsys)
+
+
+@pytest.fixture
+def said_by_flow(typed_flow: Typed, capsys: pytest.CaptureFixture[str]) -> Said:
+    return saying(typed_flow, capsys)
+
+
 # ── Running ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_train_evaluate_and_runs_work_against_a_prefect_server(
     cli: Cli,
-    typed: Typed,
-    capsys: pytest.CaptureFixture[str],
+    said_by_flow: Said,
     home: Path,
     experiment: str,
     prefect_server: str,
@@ -93,17 +115,14 @@ def test_train_evaluate_and_runs_work_against_a_prefect_server(
     assert str(run / "profile" / "trace.json") in trained.stdout
     assert (run / "report.html").is_file()
 
-    evaluated = cli("evaluate", "latest", "--reason", "a second look")
-    assert evaluated.returncode == 0, evaluated.stderr
-    assert "opened 2 times" in evaluated.stdout
+    assert "opened 2 times" in said_by_flow("evaluate", "latest", "--reason", "a second look")
     openings = json.loads((run / "openings.json").read_text())
     assert [opening["reason"] for opening in openings] == ["end of training", "a second look"]
 
-    (row,) = json.loads(cli("runs", "--json").stdout)
+    (row,) = json.loads(said_by_flow("runs", "--json"))
     assert (row["id"], row["state"], row["epochs"]) == (run.name, "evaluated", 3)
     assert set(row["test"]) == {"accuracy", "roc_auc"}
-    assert typed("runs") == 0
-    assert run.name in capsys.readouterr().out
+    assert run.name in said_by_flow("runs")
 
 
 def test_a_run_works_on_a_fresh_machine_without_any_server(
@@ -125,12 +144,7 @@ def test_a_run_works_on_a_fresh_machine_without_any_server(
 
 
 def test_a_run_killed_in_mid_training_goes_on_to_the_very_same_weights(
-    cli: Cli,
-    cli_environment: dict[str, str],
-    typed: Typed,
-    capsys: pytest.CaptureFixture[str],
-    home: Path,
-    experiment: str,
+    cli_environment: dict[str, str], said_by_flow: Said, home: Path, experiment: str
 ) -> None:
     longer = "training.epochs=8"
     with started(("train", experiment, "--set", longer), cli_environment) as process:
@@ -140,12 +154,8 @@ def test_a_run_killed_in_mid_training_goes_on_to_the_very_same_weights(
     assert json.loads((run / "run.json").read_text())["state"] == "training", (
         "killed too late to prove anything"
     )
-    assert typed("runs") == 0
-    assert "interrupted" in capsys.readouterr().out
-
-    resumed = cli("train", "--resume", run.name)
-    assert resumed.returncode == 0, resumed.stderr
-    assert "Going on after epoch" in resumed.stdout
+    assert "interrupted" in said_by_flow("runs")
+    assert "Going on after epoch" in said_by_flow("train", "--resume", run.name)
 
     assert weights(run) == weights(trained(experiment, longer))
     assert not list(run.rglob(".epoch-*")), "nothing half-written is left"
@@ -153,19 +163,23 @@ def test_a_run_killed_in_mid_training_goes_on_to_the_very_same_weights(
 
 def trained(experiment: str, *settings: str) -> Path:
     """The folder of a run that this process trains."""
-    wanted = load(experiment, settings)
-    run = stages.start(wanted, "undisturbed")
-    stages.train(wanted, stages.preprocess(wanted, stages.fetch(wanted)), run)
-    return run.folder
+    return support.trained(load(experiment, settings), "undisturbed").folder
 
 
-@pytest.mark.parametrize("how", ["ctrl-c in the terminal", "ctrl-c twice", "sigterm"])
+@pytest.mark.parametrize(
+    ("how", "environment"),
+    [
+        ("ctrl-c in the terminal", "cli_environment"),
+        ("ctrl-c twice", "its_own_server"),
+        ("sigterm", "its_own_server"),
+    ],
+)
 def test_however_it_is_ended_it_says_how_to_go_on_and_leaves_no_process_behind(
-    its_own_server: dict[str, str], home: Path, experiment: str, how: str
+    request: pytest.FixtureRequest, home: Path, experiment: str, how: str, environment: str
 ) -> None:
     """The server that it started must be ended, too."""
     arguments = ("train", experiment, "--set", "training.epochs=5000")
-    with started(arguments, its_own_server, start_new_session=True) as process:
+    with started(arguments, request.getfixturevalue(environment), start_new_session=True) as process:
         _wait_for(lambda: list(home.glob("runs/*/checkpoints/index.json")), process)
         if how == "sigterm":
             process.send_signal(signal.SIGTERM)
@@ -182,7 +196,7 @@ def test_however_it_is_ended_it_says_how_to_go_on_and_leaves_no_process_behind(
 def test_a_kill_leaves_no_server_behind(its_own_server: dict[str, str], home: Path, experiment: str) -> None:
     arguments = ("train", experiment, "--set", "training.epochs=5000")
     with started(arguments, its_own_server, start_new_session=True) as process:
-        _wait_for(lambda: list(home.glob("runs/*/checkpoints/index.json")), process)
+        _wait_for(lambda: list(home.glob("runs/*/run.json")), process)
         assert any("uvicorn" in line for line in _processes_of_session(process.pid))
         process.kill()
         process.wait()
@@ -224,20 +238,6 @@ def _wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -
 
 
 # ── Looking ─────────────────────────────────────────────────────────────────────────────────────
-
-
-Said = Callable[..., str]
-
-
-@pytest.fixture
-def said(typed: Typed, capsys: pytest.CaptureFixture[str]) -> Said:
-    """What a command that goes well prints."""
-
-    def command(*words: str) -> str:
-        assert typed(*words) == 0
-        return capsys.readouterr().out
-
-    return command
 
 
 def test_plugins_lists_every_component_as_data_and_as_a_table(said: Said) -> None:
@@ -330,18 +330,26 @@ def test_the_users_mistakes_exit_2_with_one_message(
     assert "Traceback" not in told
 
 
-def test_a_mistake_that_only_the_running_flow_finds_exits_2_too(cli: Cli, experiment: str) -> None:
-    done = cli("train", experiment, "--set", "compute.device=cuda:7")
-    assert done.returncode == 2
-    assert "torch sees" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_mistake_that_only_the_running_flow_finds_exits_2_too(
+    typed_flow: Typed, capsys: pytest.CaptureFixture[str], experiment: str
+) -> None:
+    assert typed_flow("train", experiment, "--set", "compute.device=cuda:7") == 2
+    told = capsys.readouterr().err
+    assert "torch sees" in told
+    assert "Traceback" not in told
 
 
-def test_a_home_that_cannot_be_written_exits_2(cli: Cli, tmp_path: Path, experiment: str) -> None:
+def test_a_home_that_cannot_be_written_exits_2(
+    typed_flow: Typed,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    experiment: str,
+) -> None:
     (tmp_path / "file").write_text("")
-    done = cli("train", experiment, HISTOFLOW_HOME=str(tmp_path / "file"))
-    assert done.returncode == 2
-    assert "Set HISTOFLOW_HOME to a folder" in done.stderr
+    monkeypatch.setenv("HISTOFLOW_HOME", str(tmp_path / "file"))
+    assert typed_flow("train", experiment) == 2
+    assert "Set HISTOFLOW_HOME to a folder" in capsys.readouterr().err
 
 
 def test_a_full_disk_exits_1_and_leaves_nothing_half_written(
@@ -365,19 +373,20 @@ def test_a_full_disk_exits_1_and_leaves_nothing_half_written(
 
 
 def test_a_damaged_checkpoint_and_a_run_of_a_later_schema_exit_2(
-    cli: Cli, said: Said, experiment: str
+    typed_flow: Typed, capsys: pytest.CaptureFixture[str], experiment: str
 ) -> None:
     run = trained(experiment, "training.epochs=1")
     weights = next(run.glob("checkpoints/*/weights.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x00\x00")
-    damaged = cli("evaluate", "latest")
-    assert (damaged.returncode, "was changed after it was written" in damaged.stderr) == (2, True)
+    assert typed_flow("evaluate", "latest") == 2
+    assert "was changed after it was written" in capsys.readouterr().err
 
     record = run / "run.json"
     record.write_text(json.dumps(json.loads(record.read_text()) | {"schema_version": 99}))
-    newer = cli("evaluate", "latest")
-    assert (newer.returncode, "made by a newer histoflow" in newer.stderr) == (2, True)
-    assert "unreadable" in said("runs")
+    assert typed_flow("evaluate", "latest") == 2
+    assert "made by a newer histoflow" in capsys.readouterr().err
+    assert typed_flow("runs") == 0
+    assert "unreadable" in capsys.readouterr().out
 
 
 def test_debug_shows_the_traceback(cli: Cli) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import Cli, Typed
+from conftest import Typed
 from histoflow import files, stages
 from histoflow.data.store import read_manifest
 from histoflow.errors import AuditError
@@ -76,6 +76,18 @@ def test_it_shows_what_was_found_and_ends_with_1_where_that_is_refused(
     assert len(stores(packed_home)) == 1
 
 
+def test_a_data_set_is_audited_by_its_name(
+    typed: Typed, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HISTOFLOW_HOME", str(home))
+    few = [f"dataset.{setting}" for setting in ("images=120", "classes=2", "size=32", "slides=12")]
+    changes = [word for setting in few for word in ("--set", setting)]
+    assert typed("audit", "tissue", *changes, "--set", "audit.leaks_into_test=warn", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert sum(told["images"].values()) == 120
+    assert Path(told["folder"]).parent == home / "data" / "packed"
+
+
 def test_another_word_for_the_same_finding_packs_nothing_anew(
     typed: Typed, source: Path, packed_home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,6 +126,7 @@ def test_data_for_programs_hold_the_same(
         (("packed", "--set", "audit=3"), "The settings of audit are unreadable, blank"),
         (("damaged",), "is missing or damaged"),
         (("demo", "--set", "audit.blank=no"), "audit.blank"),
+        (("tissue", "--set", "audit.blank=no"), "data set 'tissue'"),
     ],
 )
 def test_what_cannot_be_audited_is_told(
@@ -152,9 +165,10 @@ def test_training_is_refused_before_it_begins_until_the_policy_says_otherwise(
     }
 
 
-def test_the_flow_fails_before_training_with_exit_code_2(cli: Cli, source: Path, packed_home: Path) -> None:
-    done = cli("train", str(source), HISTOFLOW_HOME=str(packed_home))
-    assert done.returncode == 2
-    assert "To go on all the same: --set audit.leaks_into_test=warn" in flat(done.stderr)
+def test_the_flow_fails_before_training_with_exit_code_2(
+    typed_flow: Typed, source: Path, packed_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert typed_flow("train", str(source)) == 2
+    assert "To go on all the same: --set audit.leaks_into_test=warn" in flat(capsys.readouterr().err)
     (run,) = (packed_home / "runs").iterdir()
     assert not (run / "history.json").exists()

@@ -15,7 +15,7 @@ from conftest import Typed
 from histoflow import stages
 from histoflow.comparing import compare_runs
 from histoflow.runs import Run
-from support import small_experiment
+from support import small_experiment, trained
 
 TISSUE = {"name": "tissue", "classes": 2, "size": 16, "images": 135, "slides": 45}
 SHORT = {"epochs": 1, "batch_size": 32}
@@ -36,9 +36,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("HISTOFLOW_HOME", str(home))
         for name, changes in RUNS.items():
             experiment = small_experiment(**{"dataset": TISSUE, "training": SHORT, **changes})
-            run = stages.start(experiment, name)
-            stages.train(experiment, stages.preprocess(experiment, stages.fetch(experiment)), run)
-            stages.evaluate(run)
+            stages.evaluate(trained(experiment, name))
         stages.start(small_experiment(), "untrained")
     return home
 
@@ -78,6 +76,7 @@ def test_two_runs_are_compared_and_the_verdict_is_said(
     shown, told = capsys.readouterr().out, json.loads(Path("told.json").read_text())
     assert told["words"] in shown
     assert "On 27 test images of 9 groups" in shown
+    assert "Figures are of the networks' own probabilities" in shown
     assert "Speed on CPU" in shown
     assert all(name in shown for name in ("accuracy", "roc auc", "log loss", "normal", "tumour", "McNemar p"))
     assert told["a"]["run"] == "champion"

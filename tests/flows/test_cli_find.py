@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from conftest import Cli
 from histoflow.errors import UserError
 from histoflow_flows.cli import app
 
@@ -28,9 +27,9 @@ def experiment(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_lr_find_prints_suggestions_and_where_the_curve_is(cli: Cli, home: Path, experiment: str) -> None:
-    done = cli("lr-find", experiment, "--steps", "60", "--from", "1e-5")
-    assert done.returncode == 0, done.stderr
+def test_lr_find_prints_suggestions_and_where_the_curve_is(home: Path, experiment: str) -> None:
+    done = inside("lr-find", experiment, "--steps", "60", "--from", "1e-5")
+    assert done.exit_code == 0, done.exception
     (folder,) = (home / "lr-find").iterdir()
     told = json.loads((folder / "lr-find.json").read_text())
     assert f"--set optimizer.lr={told['steepest']:.2g}" in done.stdout

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from conftest import Typed
+from gated import keep
 from histoflow import models, stages
 from histoflow.home import runs
+from histoflow.retraining.gate import Gate, incomparable
 from histoflow.runs import Run
+from histoflow_flows import cli_models
 from registering import Columns, trained, variant
 from support import small_experiment
 
@@ -132,6 +135,24 @@ def test_a_version_that_is_held_can_be_turned_down(typed: Typed, capsys: Capture
     assert "colon@1 is champion. Another one must take its place first" in capsys.readouterr().err
 
 
+def test_the_run_of_a_version_that_a_gate_held_tells_what_was_decided(typed: Typed, capsys: Captured) -> None:
+    run = Run(runs() / "knowing")
+    experiment = run.read().experiment
+    run.update(experiment={**experiment, "reports": [{"name": "model_card"}]})
+    keep(run.folder, incomparable("Its classes are others.", Gate()))
+    assert typed("promote", "first") == 0
+    held = models.register(run)
+    models.hold("colon", held.number, why="unsure", by="gate")
+    assert typed("promote", "colon@2", "--why", "looked at", "--anyway") == 0
+    told = (run.folder / "MODEL_CARD.md").read_text()
+    assert "gate: hold for a person. Its classes are others." in told
+    assert "colon@2 was promoted by" in told
+    assert "could not be written" not in capsys.readouterr().out
+    for name in ("gate.json", "settled.json", "CHANGE.md", "MODEL_CARD.md"):
+        (run.folder / name).unlink()
+    run.update(experiment=experiment)
+
+
 def test_one_that_was_rejected_is_promoted_only_anyway_and_the_record_says_so(
     typed: Typed, capsys: Captured
 ) -> None:
@@ -227,3 +248,22 @@ def test_the_versions_of_one_are_listed_with_its_changes(typed: Typed, capsys: C
     (models.find("colon@1").folder / "metrics.json").write_text("{}")
     assert typed("models", "colon", "--verify") == 2
     assert "metrics.json of colon@1 was changed" in capsys.readouterr().err
+
+
+def test_the_reason_of_a_change_stands_under_it_however_long_it_is(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli_models.display.out, "_width", 60)
+    change = {
+        "number": 4,
+        "time": "2026-11-21T12:00:00+00:00",
+        "what": "promote",
+        "version": 3,
+        "replaced": 2,
+    }
+    cli_models._show_change({**change, "by": "Ada", "why": "It was looked at [all of it]. " * 5})
+    head, *why = capsys.readouterr().out.splitlines()
+    assert head.strip() == "4  2026-11-21 12:00 UTC  promote 3 for 2  by Ada"
+    assert len(why) == 3
+    assert all(line.startswith("   ") and len(line.rstrip()) <= 60 for line in why)
+    assert " ".join(" ".join(why).split()) == ("It was looked at [all of it]. " * 5).strip()

@@ -17,9 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import support
 from conftest import Typed
 from histoflow import stages
 from histoflow.runs import Run
+from histoflow_flows.predict import predict_flow
 from support import small_experiment
 
 
@@ -30,8 +32,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HISTOFLOW_HOME", str(home))
         experiment = small_experiment(training={"epochs": 1, "batch_size": 32})
-        run = stages.start(experiment, "done")
-        stages.train(experiment, stages.preprocess(experiment, stages.fetch(experiment)), run)
+        support.trained(experiment, "done")
         stages.start(experiment, "new")
     return home
 
@@ -107,31 +108,19 @@ def test_ctrl_c_leaves_nothing_half_written(images: Path, trained: Path, tmp_pat
 
 
 def test_each_flow_run_has_a_table_in_the_runs_folder_and_sends_an_event_when_images_have_drifted(
-    trained: Path, images: Path, prefect_server: str, cli_environment: dict[str, str]
+    trained: Path, images: Path, prefect_here: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Run(trained / "runs" / "done")
     begin = datetime.now(UTC) - timedelta(minutes=1)
     stages.evaluate(run)
     black = [str(write(images.parent / "black" / f"{index}.png")) for index in range(40)]
-    script = (
-        f"from histoflow_flows.predict import predict_flow; predict_flow('done', {black!r}, out='black.csv'); "
-        "print(predict_flow('done', split='val')); print(predict_flow('done', split='val'))"
-    )
-    environment = cli_environment | {"HISTOFLOW_HOME": str(trained)}
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env=environment,
-        cwd=images.parent,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    tables = [Path(line) for line in done.stdout.splitlines()[-2:]]
+    monkeypatch.chdir(images.parent)
+    predict_flow("done", black, out="black.csv")
+    tables = [predict_flow("done", split="val") for _ in range(2)]
     assert {table.parent for table in tables} == {run.folder / "predictions"}
     assert tables[0] != tables[1]
     assert all(pq.read_table(table).num_rows for table in tables)
-    (event,) = events(prefect_server, begin)
+    (event,) = events(prefect_here, begin)
     assert event["resource"]["prefect.resource.id"] == "histoflow.run.done"
     assert "brightness" in event["payload"]["outside"]
     assert "brightness is lower" in event["payload"]["words"]

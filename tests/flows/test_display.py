@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import pytest
 from rich.console import Console
@@ -21,8 +22,8 @@ FIGURES = {
 }
 
 
-def terminal(width: int) -> Console:
-    return Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
+def terminal(width: int, clock: Callable[[], float] | None = None) -> Console:
+    return Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None, get_time=clock)
 
 
 def drawn(bars: display.RichListener, width: int) -> list[str]:
@@ -45,6 +46,16 @@ def test_bars_and_figures_keep_within_the_terminal_and_break_none(width: int) ->
     assert [figure for line in lines for figure in line.strip().split(" · ")] == [
         f"{name} {value}" for name, value in FIGURES.items()
     ]
+
+
+def test_a_bar_tells_the_speed_and_the_time_left() -> None:
+    now = 0.0
+    bars = display.RichListener(terminal(100, lambda: now))
+    with bars.track("Packing", 8000, "images") as advance:
+        advance(1000)
+        now = 10.0
+        advance(1000)
+        assert drawn(bars, 100)[0].endswith("2,000/8,000 100 images/s 0:01:00 left")
 
 
 def test_figures_go_when_the_work_is_over_and_bars_with_their_piece() -> None:

@@ -14,17 +14,17 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from conftest import Cli, Typed
-from histoflow import crossvalidation, files, runs, stages
+from conftest import Dawdling, Typed
+from histoflow import crossvalidation, files, runs
 from histoflow.engine import checkpoint
 from histoflow.runs import Run
-from support import small_experiment
+from support import small_experiment, trained
 
 EXPERIMENT = small_experiment(
     dataset={"name": "tissue", "classes": 2, "size": 16, "images": 90, "slides": 15},
     augment=[],
     architecture={"name": "cnn", "widths": [4]},
-    training={"epochs": 30, "batch_size": 16, "folds": 2},
+    training={"epochs": 6, "batch_size": 16, "folds": 2},
     reports=[],
 )
 PATIENCE = 240.0
@@ -42,7 +42,7 @@ def until(found: Callable[[], Any], process: subprocess.Popen[bytes]) -> Any:
 def second_fold(home: Path) -> Run | None:
     """Once it has trained for a while."""
     found = [Run(path) for path in (home / "runs").glob("*-fold-2-of-2")]
-    return found[0] if found and len(found[0].history()) >= 3 else None
+    return found[0] if found and len(found[0].history()) >= 2 else None
 
 
 def weights(run: Run) -> list[str]:
@@ -51,12 +51,13 @@ def weights(run: Run) -> list[str]:
 
 
 @pytest.fixture
-def killed(home: Path, cli_environment: dict[str, str], tmp_path: Path) -> Run:
+def killed(home: Path, cli_environment: dict[str, str], dawdling: Dawdling, tmp_path: Path) -> Run:
     """The run of the second fold, whose process was killed in the middle of it."""
     path = tmp_path / "small.yaml"
     path.write_text(files.yaml_of(EXPERIMENT.to_data()))
     command = [sys.executable, "-m", "histoflow_flows.cli", "train", str(path)]
-    with subprocess.Popen(command, env=cli_environment, stdout=subprocess.DEVNULL) as process:
+    environment = cli_environment | dawdling(0.3)
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
         try:
             run: Run = until(lambda: (home / "runs").is_dir() and second_fold(home), process)
         finally:
@@ -66,7 +67,7 @@ def killed(home: Path, cli_environment: dict[str, str], tmp_path: Path) -> Run:
 
 
 def test_a_killed_cross_validation_goes_on_where_it_was_to_the_same_weights(
-    killed: Run, home: Path, cli: Cli, prefect_server: str
+    killed: Run, home: Path, typed_flow: Typed, capsys: pytest.CaptureFixture[str], prefect_server: str
 ) -> None:
     (begun,) = crossvalidation.listing()
     first = begun.folds()[0].run
@@ -74,14 +75,14 @@ def test_a_killed_cross_validation_goes_on_where_it_was_to_the_same_weights(
     assert [result.fold for result in begun.read().results] == [1]
     before = [path.stat().st_mtime_ns for path in sorted(first.folder.rglob("*")) if path.is_file()]
 
-    done = cli("train", "--resume", "latest")
-    assert done.returncode == 0, done.stderr
-    assert f"Cross-validation {begun.id}" in done.stdout
-    assert "Fold 1 of 2" in done.stdout
-    assert "is done already" in done.stdout
-    assert "Going on" in done.stdout
-    assert "mean ± sd" in done.stdout
-    assert "no standard error" in " ".join(done.stdout.split())
+    assert typed_flow("train", "--resume", "latest") == 0
+    shown = capsys.readouterr().out
+    assert f"Cross-validation {begun.id}" in shown
+    assert "Fold 1 of 2" in shown
+    assert "is done already" in shown
+    assert "Going on" in shown
+    assert "mean ± sd" in shown
+    assert "no standard error" in " ".join(shown.split())
 
     after = [path.stat().st_mtime_ns for path in sorted(first.folder.rglob("*")) if path.is_file()]
     assert after == before, "the fold that was done was left alone"
@@ -92,10 +93,7 @@ def test_a_killed_cross_validation_goes_on_where_it_was_to_the_same_weights(
     assert (begun.folder / "report.html").is_file()
     assert [run.id for run in runs.listing(home / "runs")] == [fold.run.id for fold in begun.folds()]
 
-    fold = begun.folds()[1].experiment
-    undisturbed = stages.start(fold, "undisturbed")
-    stages.train(fold, stages.preprocess(fold, stages.fetch(fold)), undisturbed)
-    assert weights(killed) == weights(undisturbed)
+    assert weights(killed) == weights(trained(begun.folds()[1].experiment, "undisturbed"))
 
     _assert_the_page_shows_it(begun.id, prefect_server)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pwd
 import shutil
@@ -11,14 +10,26 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import FlowRun, TaskRun
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    temporary_settings,
+)
 
 import compose
-from conftest import _wait_until_healthy
+from conftest import send_what_is_left_to_send, wait_until_healthy
+from histoflow_flows.train import train_flow
+from support import small_experiment
 
 LOGIN = "prefect:correct horse/battery@staple"
 PASSWORD = "p@ss:w/rd %41 'quoted'"
@@ -37,31 +48,6 @@ def write() -> None:
         step(number)
 
 write()
-"""
-
-TRAIN = """
-from support import small_experiment
-from histoflow_flows.train import train_flow
-
-train_flow(small_experiment())
-"""
-
-STATES = """
-import json
-from collections import Counter
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter
-
-def states(runs):
-    return dict(Counter(run.state_type.value for run in runs))
-
-with get_client(sync_client=True) as client:
-    flow_runs = client.read_flow_runs()
-    tasks = [
-        states(client.read_task_runs(flow_run_filter=FlowRunFilter(id={"any_": [run.id]})))
-        for run in sorted(flow_runs, key=lambda run: run.created)
-    ]
-    print(json.dumps([states(flow_runs), tasks]))
 """
 
 
@@ -133,8 +119,9 @@ def server(database: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         command = [sys.executable, "-m", *service["command"]]
         process = subprocess.Popen(command, env=environment, stdout=sink, stderr=sink)
     try:
-        _wait_until_healthy(f"http://127.0.0.1:{port}/api/health", process, log)
+        wait_until_healthy(f"http://127.0.0.1:{port}/api/health", process, log)
         yield f"http://127.0.0.1:{port}/api"
+        send_what_is_left_to_send()
     finally:
         process.terminate()
         process.wait(timeout=30)
@@ -142,13 +129,11 @@ def server(database: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture
 def environment(server: str, home: Path) -> dict[str, str]:
-    tests = str(Path(__file__).parents[1])
     return os.environ | {
         "HISTOFLOW_HOME": str(home),
         "PREFECT_HOME": str(home / "prefect"),
         "PREFECT_API_URL": server,
         "PREFECT_API_AUTH_STRING": LOGIN,
-        "PYTHONPATH": tests,
     }
 
 
@@ -164,22 +149,24 @@ def finish(processes: Sequence[subprocess.Popen[str]]) -> None:
         assert process.returncode == 0, output
 
 
-def recorded(
-    environment: dict[str, str], expected: list[dict[str, int]]
-) -> tuple[dict[str, int], list[dict[str, int]]]:
+def recorded(expected: list[dict[str, int]]) -> tuple[dict[str, int], list[dict[str, int]]]:
     """How many flow runs, and how many tasks of each, are in which state.
 
     Waits until the tasks of all but the first are as expected: they are recorded in order, a little later.
     """
     deadline = time.monotonic() + 60
-    while True:
-        process = run_python(STATES, environment)
-        output, _ = process.communicate(timeout=60)
-        assert process.returncode == 0, output
-        flow_runs, tasks = json.loads(output.splitlines()[-1])
-        if tasks[1:] == expected or time.monotonic() > deadline:
-            return flow_runs, tasks
-        time.sleep(2)
+    with get_client(sync_client=True) as client:
+        while True:
+            flow_runs = sorted(client.read_flow_runs(), key=lambda run: run.created)
+            of_each = [FlowRunFilter(id=FlowRunFilterId(any_=[run.id])) for run in flow_runs]
+            tasks = [states(client.read_task_runs(flow_run_filter=one)) for one in of_each]
+            if tasks[1:] == expected or time.monotonic() > deadline:
+                return states(flow_runs), tasks
+            time.sleep(0.5)
+
+
+def states(runs: Sequence[FlowRun] | Sequence[TaskRun]) -> dict[str, int]:
+    return dict(Counter(run.state_type.value for run in runs))
 
 
 def test_without_the_login_nothing_can_be_read_or_written(server: str) -> None:
@@ -193,10 +180,17 @@ def test_without_the_login_nothing_can_be_read_or_written(server: str) -> None:
 
 
 def test_every_state_of_a_training_and_of_many_writers_is_recorded(environment: dict[str, str]) -> None:
-    finish([run_python(TRAIN, environment)])
+    settings = {
+        PREFECT_API_URL: environment["PREFECT_API_URL"],
+        PREFECT_API_AUTH_STRING: LOGIN,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+    }
+    with temporary_settings(settings):
+        train_flow(small_experiment(reports=[]))
     finish([run_python(WRITER, environment) for _ in range(PROCESSES)])
     expected = [{"COMPLETED": TASKS}] * PROCESSES
-    flow_runs, (of_training, *of_writers) = recorded(environment, expected)
+    with temporary_settings(settings):
+        flow_runs, (of_training, *of_writers) = recorded(expected)
     assert flow_runs == {"COMPLETED": 1 + PROCESSES}
     assert set(of_training) == {"COMPLETED"}
     assert of_writers == expected

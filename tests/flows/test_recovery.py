@@ -15,17 +15,18 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling, Crashed, Pending, Running
 
-from conftest import Cli
-from histoflow import stages
+import support
+from conftest import Dawdling, Typed
 from histoflow.engine import checkpoint
 from histoflow.runs import Run
-from histoflow_flows import reaper
+from histoflow_flows import flow_run, reaper
 from histoflow_flows.flow_run import claim_of
 from histoflow_flows.reaper import Reaper
 from histoflow_flows.train import train_flow
@@ -59,9 +60,9 @@ class Crew:
         return self.client.create_flow_run_from_deployment(self.deployment, parameters=parameters).id
 
     @contextmanager
-    def worker(self) -> Iterator[subprocess.Popen[bytes]]:
+    def worker(self, variables: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
         command = ["-m", "prefect", "worker", "start", "--pool", self.pool]
-        environment = self.environment | {"PREFECT_WORKER_QUERY_SECONDS": "1"}
+        environment = self.environment | {"PREFECT_WORKER_QUERY_SECONDS": "1"} | (variables or {})
         with subprocess.Popen(
             [sys.executable, *command], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as process:
@@ -95,7 +96,7 @@ def crew(client: SyncPrefectClient, cli_environment: dict[str, str]) -> Crew:
     return Crew(client, cli_environment)
 
 
-LONG = {"epochs": 60, "batch_size": 16}
+LONG = {"epochs": 16, "batch_size": 32}
 
 
 def the_run(home: Path) -> Run:
@@ -123,21 +124,21 @@ def weights(run: Run) -> list[str]:
 
 
 def test_a_run_whose_process_and_whose_worker_are_ended_goes_on_to_the_same_weights(
-    crew: Crew, home: Path, monkeypatch: pytest.MonkeyPatch
+    crew: Crew, home: Path, dawdling: Dawdling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reaper, "DELAYS", (0.0,))
     one = Reaper()
-    experiment = small_experiment(training=LONG)
+    experiment = small_experiment(training=LONG, reports=[])
     flow_run_id = crew.submit(experiment=experiment.to_data())
-    with crew.worker() as worker:
-        run = trained(home, epochs=5)
+    with crew.worker(dawdling(0.2)) as worker:
+        run = trained(home, epochs=2)
         assert crew.lines(one, flow_run_id) == [], "who works on a run is left in peace"
         os.kill(process_of(flow_run_id), signal.SIGKILL)
         crew.wait_for(flow_run_id, StateType.CRASHED)
         (line,) = crew.lines(one, flow_run_id)
         assert "Restart 1 of 3, from the last checkpoint" in line
         begun = len(run.history())
-        until(lambda: len(run.history()) >= begun + 5)
+        until(lambda: len(run.history()) >= begun + 2)
         worker.terminate()  # and with it the training, which may or may not come to tell the server
         worker.wait()
     until(lambda: claim_of(flow_run_id).holder() is None)
@@ -145,26 +146,24 @@ def test_a_run_whose_process_and_whose_worker_are_ended_goes_on_to_the_same_weig
     with crew.worker():
         time.sleep(1)
         crew.wait_for(flow_run_id, StateType.COMPLETED)
-    undisturbed = stages.start(experiment, "undisturbed")
-    stages.train(experiment, stages.preprocess(experiment, stages.fetch(experiment)), undisturbed)
-    assert weights(run) == weights(undisturbed)
+    assert weights(run) == weights(support.trained(experiment, "undisturbed"))
     assert run.read().state == "evaluated"
     assert len(run.read().sessions) == 3
     assert len(run.openings()) == 1
     assert crew.lines(one, flow_run_id) == []
 
 
-SLOW = {
-    "dataset": {"name": "tissue", "classes": 2, "size": 32, "images": 1500},
-    "architecture": {"name": "resnet"},
-    "training": {"epochs": 1, "batch_size": 2, "checkpoint_seconds": 3600},
-}
-"""Its only epoch takes a while, and no checkpoint is due within it."""
+ONE_EPOCH = small_experiment(training={"epochs": 1, "batch_size": 1, "checkpoint_seconds": 3600}).to_data()
+"""No checkpoint is due within it."""
+PAUSE = 0.5
+"""After each of its steps, so that the only epoch takes a while."""
 
 
-def test_a_cancelled_run_ends_after_a_checkpoint_and_stays_ended(crew: Crew, home: Path) -> None:
-    flow_run_id = crew.submit(experiment=small_experiment(**SLOW).to_data())
-    with crew.worker():
+def test_a_cancelled_run_ends_after_a_checkpoint_and_stays_ended(
+    crew: Crew, home: Path, dawdling: Dawdling
+) -> None:
+    flow_run_id = crew.submit(experiment=ONE_EPOCH)
+    with crew.worker(dawdling(PAUSE)):
         run = trained(home, epochs=0)
         until(lambda: run.read().sessions)
         time.sleep(1)
@@ -179,10 +178,10 @@ def test_a_cancelled_run_ends_after_a_checkpoint_and_stays_ended(crew: Crew, hom
 
 
 def test_a_cancelled_run_without_a_worker_is_ended_by_the_reaper(
-    crew: Crew, home: Path, monkeypatch: pytest.MonkeyPatch
+    crew: Crew, home: Path, dawdling: Dawdling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flow_run_id = crew.submit(experiment=small_experiment(**SLOW).to_data())
-    with crew.worker() as worker:
+    flow_run_id = crew.submit(experiment=ONE_EPOCH)
+    with crew.worker(dawdling(PAUSE)) as worker:
         run = trained(home, epochs=0)
         until(lambda: run.read().sessions)
         worker.kill()
@@ -273,27 +272,23 @@ def test_a_wrong_number_of_restarts_is_refused(monkeypatch: pytest.MonkeyPatch) 
         Reaper()
 
 
-def test_the_run_of_a_flow_run_has_one_id(prefect_server: str, cli_environment: dict[str, str]) -> None:
-    script = """
-from prefect import flow
-from histoflow_flows import flow_run
-@flow
-def twice():
-    return flow_run.run_id("here"), flow_run.run_id("here")
-print(*twice())
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=cli_environment, capture_output=True, text=True, check=True
-    )
-    first, second = done.stdout.split()
+def test_the_run_of_a_flow_run_has_one_id(prefect_here: str) -> None:
+    @flow
+    def twice() -> tuple[str, str]:
+        return flow_run.run_id("here"), flow_run.run_id("here")
+
+    first, second = twice()
     assert first == second
     assert "-here-" in first
 
 
-def test_the_command_looks_once_or_again_and_again(cli: Cli, cli_environment: dict[str, str]) -> None:
-    once = cli("reap")
-    assert once.returncode == 0, once.stderr
-    assert "PREFECT_API_URL" in cli("reap", PREFECT_API_URL="").stderr
+def test_the_command_looks_once_or_again_and_again(
+    typed_flow: Typed, capsys: pytest.CaptureFixture[str], cli_environment: dict[str, str]
+) -> None:
+    assert typed_flow("reap") == 0
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        assert typed_flow("reap") == 2
+    assert "PREFECT_API_URL" in capsys.readouterr().err
     command = [sys.executable, "-m", "histoflow_flows.cli", "reap", "--every", "1"]
     with subprocess.Popen(command, env=cli_environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

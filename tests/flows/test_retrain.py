@@ -19,12 +19,11 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.client.schemas.objects import State
 from prefect.exceptions import ParameterTypeError, Pause
 from prefect.flow_engine import run_flow
-from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import Scheduled
 
-from conftest import Cli, Typed
-from histoflow import files, models
-from histoflow.experiment import Experiment, parse
+from conftest import Dawdling, Typed
+from histoflow import files, models, stages
+from histoflow.experiment import Audit, Experiment, parse
 from histoflow.runs import Run
 from histoflow_flows import holds, tasks
 from histoflow_flows.retrain import retrain_flow
@@ -100,9 +99,8 @@ class Flows:
 
 
 @pytest.fixture
-def flows(prefect_server: str) -> Iterator[Flows]:
-    settings = {PREFECT_API_URL: prefect_server, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
-    with temporary_settings(settings), get_client(sync_client=True) as client:
+def flows(prefect_here: str) -> Iterator[Flows]:
+    with get_client(sync_client=True) as client:
         yield Flows(client)
 
 
@@ -136,11 +134,14 @@ def test_the_first_is_promoted_then_nothing_is_new_and_what_is_held_waits_for_a_
     assert "told@1 (champion)" in str(nothing.message)
     assert len(runs_in(home)) == 1
 
-    held = flows.submit(UNSURE, name="told")
+    held = flows.submit(small_experiment(**QUICK | {"reports": ["html"]}, seed=8), name="told")
     assert flows.work_on(held).name == "Suspended"
     assert models.champion("told") == models.find("told@1")
     assert models.find("told@2").stage == "held"
     assert "no difference can be shown or ruled out" in flows.records(held)[0]
+    challenger = next(run for run in runs_in(home) if run.id == models.find("told@2").record.run)
+    page = (challenger.folder / "report.html").read_text(encoding="utf-8")
+    assert "against the champion told@1:" in page.split('class="verdict"')[1]
     shown = flows.client.request("GET", f"/flow_runs/{held}/input/suspended-gate-description").json()
     assert "## Checks" in shown, "the person who decides sees the record"
     flows.client.resume_flow_run(held, run_input=ANSWER)
@@ -150,7 +151,6 @@ def test_the_first_is_promoted_then_nothing_is_new_and_what_is_held_waits_for_a_
 
     assert "It was looked at." in str(flows.begin_anew(held).message)
     assert len(story()) == 3, "what is done is not done again"
-    challenger = next(run for run in runs_in(home) if run.id == models.find("told@2").record.run)
     assert len(challenger.openings()) == 2, "once for each of the two models"
     promoted = flows.events("histoflow.model.promoted", "histoflow.model.told", 2)
     assert sorted(event["payload"]["version"] for event in promoted) == [1, 2]
@@ -176,14 +176,14 @@ def test_one_that_nobody_decides_about_is_rejected_in_time_and_an_answer_must_be
 
 
 def test_one_killed_in_the_middle_goes_on_and_is_promoted_once(
-    flows: Flows, home: Path, cli_environment: dict[str, str]
+    flows: Flows, home: Path, cli_environment: dict[str, str], dawdling: Dawdling
 ) -> None:
-    experiment = small_experiment(**QUICK | {"training": {"epochs": 40, "batch_size": 16}})
+    experiment = small_experiment(**QUICK | {"training": {"epochs": 8, "batch_size": 32}})
     flow_run_id = flows.submit(experiment)
     with (home / "flow-run.log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "prefect.engine", str(flow_run_id)],
-            env=cli_environment | {"PREFECT__FLOW_RUN_ID": str(flow_run_id)},
+            env=cli_environment | dawdling(0.2) | {"PREFECT__FLOW_RUN_ID": str(flow_run_id)},
             stdout=log,
             stderr=log,
         )
@@ -199,7 +199,9 @@ def test_one_killed_in_the_middle_goes_on_and_is_promoted_once(
     assert len(run.openings()) == 1
 
 
-def test_a_data_set_that_has_changed_is_told_of(flows: Flows, tmp_path: Path) -> None:
+def test_a_data_set_that_has_changed_is_told_of_once_whoever_saw_it_first(
+    flows: Flows, tmp_path: Path
+) -> None:
     patches = [tmp_path / "patches" / name for name in ("normal", "tumour")]
     for value, folder in enumerate(patches):
         folder.mkdir(parents=True)
@@ -212,6 +214,8 @@ def test_a_data_set_that_has_changed_is_told_of(flows: Flows, tmp_path: Path) ->
 
     look()
     (patches[0] / "patch.png").rename(patches[0] / "renamed.png")
+    assert "under another name" in stages.fetch(experiment).changes, "as 'histoflow fetch' does"
+    look()
     look()
     (event,) = flows.events("histoflow.dataset.changed", "histoflow.dataset.image_folder", 1)
     assert "under another name" in event["payload"]["changes"]
@@ -221,9 +225,9 @@ def test_outside_a_flow_run_nothing_is_sent(tmp_path: Path) -> None:
     from histoflow.stages import RawData
     from histoflow_flows import events
 
-    raw = RawData(listing=tmp_path, files=1, digest="d", changes="all")
+    raw = RawData(listing=tmp_path, files=1, digest="d")
     begin = time.monotonic()
-    assert events.dataset_changed("here", raw) is None
+    assert not events.dataset_changed("here", raw, "all")
     assert time.monotonic() - begin < 1, "no server is started for it"
 
 
@@ -252,16 +256,21 @@ def test_whoever_waits_waits_for_a_time(hours: float) -> None:
 
 
 def test_the_command_line_holds_by_the_registry_and_says_how_to_decide(
-    flows: Flows, cli: Cli, home: Path, tmp_path: Path
+    flows: Flows, typed: Typed, capsys: pytest.CaptureFixture[str], home: Path, tmp_path: Path
 ) -> None:
     flows.run(GOOD)
     files.write_text(tmp_path / "line.yaml", files.yaml_of(UNSURE.to_data()))
-    done = cli("retrain", str(tmp_path / "line.yaml"), "--gate", "margin=0.02")
-    assert done.returncode == 0, done.stderr
-    assert "line@2 is held" in done.stdout
-    assert "histoflow promote line@2" in done.stdout
-    assert "no difference can be shown or ruled out" in done.stdout
+    assert typed("retrain", str(tmp_path / "line.yaml"), "--gate", "margin=0.02") == 0
+    shown = capsys.readouterr().out
+    assert "line@2 is held" in shown
+    assert "histoflow promote line@2" in shown
+    assert "no difference can be shown or ruled out" in shown
     assert story()[-1] == ("hold", 2, "the gate of retrain-flow")
+
+    refused = flows.run(UNSURE.model_copy(update={"audit": Audit(classes="refuse")}), force=True)
+    assert (refused.is_failed(), len(story())) == (True, 2)
+    assert "The audit refuses to train on these data" in str(refused.message)
+    assert [run.read().state for run in runs_in(home) if not run.history()] == ["created"]
 
 
 def test_wrong_words_are_refused_before_prefect_starts(

@@ -20,6 +20,8 @@ import httpx
 import psutil
 import pytest
 
+from conftest import Dawdling, Typed
+
 ROOT = Path(__file__).parents[2]
 SMALL = {
     "dataset": {"name": "tissue", "images": 90, "size": 16, "classes": 2},
@@ -30,7 +32,7 @@ SMALL = {
 READY = "Ctrl-C stops everything."
 
 
-def wait_for(what: str, done: Callable[[], Any], seconds: float = 120) -> Any:
+def wait_for(what: str, done: Callable[[], Any], seconds: float = 300) -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = done()
@@ -70,7 +72,7 @@ class Up:
         """A command typed in the checkout's root, in another terminal."""
         return subprocess.run(
             [sys.executable, "-m", *command],
-            env=self.environment | more, cwd=ROOT, capture_output=True, text=True, timeout=120,
+            env=self.environment | more, cwd=ROOT, capture_output=True, text=True, timeout=300,
         )  # fmt: skip
 
     def histoflow(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -99,8 +101,12 @@ def start(home: Path, *arguments: str, **variables: str) -> Up:
             env=environment, cwd=home, stdout=log, stderr=log, text=True,
         )  # fmt: skip
     up = Up(home, port, environment, process)
-    wait_for("the system to be up", lambda: READY in up.output or process.poll() is not None)
-    assert READY in up.output, up.output
+    try:
+        wait_for("the system to be up", lambda: READY in up.output or process.poll() is not None)
+        assert READY in up.output, up.output
+    except BaseException:
+        stop(up)
+        raise
     return up
 
 
@@ -111,8 +117,15 @@ def stop(up: Up) -> None:
 
 
 @pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    running = start(tmp_path_factory.mktemp("up"))
+def up(
+    tmp_path_factory: pytest.TempPathFactory,
+    prefect_database: Callable[[Path], None],
+    dawdling: Dawdling,
+) -> Iterator[Up]:
+    """With flow runs that train at leisure."""
+    home = tmp_path_factory.mktemp("up")
+    prefect_database(home / "prefect")
+    running = start(home, **dawdling(0.1))
     yield running
     stop(running)
 
@@ -178,11 +191,18 @@ def deployment(up: Up) -> dict[str, Any]:
     return httpx.get(f"{up.api}/deployments/name/train-flow/train-flow").json()
 
 
+def test_a_worker_that_dies_is_started_again(up: Up) -> None:
+    first = up.record()["processes"]["worker"]["pid"]
+    os.kill(first, signal.SIGKILL)
+    wait_for("another worker", lambda: up.record()["processes"].get("worker", {}).get("pid", first) != first)
+    assert "The worker ended by itself (exit status -9)" in up.output
+
+
 def test_a_schedule_that_is_switched_on_fires_and_outlives_a_new_deployment(up: Up) -> None:
     (weekly,) = deployment(up)["schedules"]
     assert weekly["active"] is False
     place = f"{up.api}/deployments/{deployment(up)['id']}"
-    experiment = SMALL | {"name": "scheduled", "training": {"epochs": 1}}
+    experiment = SMALL | {"name": "scheduled", "training": {"epochs": 100_000}}
     httpx.patch(place, json={"parameters": {"experiment": experiment}}).raise_for_status()
     soon = (datetime.now(UTC) + timedelta(seconds=8)).isoformat()
     daily = {"schedule": {"interval": 86_400, "anchor_date": soon}, "active": True}
@@ -196,22 +216,13 @@ def test_a_schedule_that_is_switched_on_fires_and_outlives_a_new_deployment(up: 
     wait_for("the schedule to fire", lambda: states(up).get("train scheduled"))
 
 
-def test_a_worker_that_dies_is_started_again(up: Up) -> None:
-    first = up.record()["processes"]["worker"]["pid"]
-    os.kill(first, signal.SIGKILL)
-    wait_for("another worker", lambda: up.record()["processes"].get("worker", {}).get("pid", first) != first)
-    assert "The worker ended by itself (exit status -9)" in up.output
-
-
 def test_a_sigterm_ends_everything_and_a_running_training_is_told(up: Up) -> None:
-    """The last one: it ends the system that the others use."""
-    long = json.dumps(SMALL | {"name": "long", "training": {"epochs": 100_000}})
-    up.command("prefect", "deployment", "run", "train-flow", "-p", f"experiment={long}")
-    checkpoints = "*long*/checkpoints/index.json"
+    """The last one: it ends the system that the others use. The training is the one that was scheduled."""
+    checkpoints = "*scheduled*/checkpoints/index.json"
     wait_for("the first checkpoint", lambda: list((up.home / "runs").glob(checkpoints)))
     up.process.send_signal(signal.SIGTERM)
     assert up.process.wait(timeout=90) == 0
-    assert states(up)["train long"] == "CRASHED", "which the next 'up' takes up again"
+    assert states(up)["train scheduled"] == "CRASHED", "which the next 'up' takes up again"
     assert up.processes() == []
     assert not (up.home / "prefect" / "up.json").exists()
 
@@ -239,11 +250,8 @@ def test_for_other_machines_it_wants_a_password_and_what_a_kill_leaves_is_ended_
     assert "Nothing is running" in up.histoflow("down").stdout
 
 
-def test_a_host_that_others_reach_is_refused_without_a_password(tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "histoflow_flows.cli", "up", "--host", "0.0.0.0"],
-        env=environment | {"HISTOFLOW_HOME": str(tmp_path)}, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert "PREFECT_SERVER_API_AUTH_STRING must be USER:PASSWORD" in done.stderr
+def test_a_host_that_others_reach_is_refused_without_a_password(
+    typed: Typed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert typed("up", "--host", "0.0.0.0") == 2
+    assert "PREFECT_SERVER_API_AUTH_STRING must be USER:PASSWORD" in capsys.readouterr().err

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,6 @@ import pytest
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
-from torchvision.models import get_model, get_model_weights
 
 from histoflow import Architecture, DataError, DataInfo
 from histoflow.testing import check_component
@@ -27,6 +24,7 @@ from histoflow_plugins.torchvision_networks import (
     ResnetParams,
     Vgg16Params,
 )
+from imagenet import Served, redirect, serves
 from servers import Server, answers, gives, serving
 
 SMALL_DENSENET = Densenet121Params(stem="small")
@@ -163,7 +161,7 @@ def test_freezing_random_layers_is_a_mistake(
     assert all(words in complaint for words, complaint in zip(expected, found, strict=True))
 
 
-def test_a_frozen_base_stays_as_it_is_while_the_head_learns(served: Callable[..., nn.Module]) -> None:
+def test_a_frozen_base_stays_as_it_is_while_the_head_learns(served: Served) -> None:
     served("resnet18")
     model = RESNET.build(ResnetParams(weights="imagenet", freeze=True), info(32), 2)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -210,40 +208,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def served(server: Server, monkeypatch: pytest.MonkeyPatch) -> Callable[..., nn.Module]:
-    """Serves the weights of a network of torchvision's, and returns that network."""
-
-    def serve(name: str, old_fashioned: bool = False) -> nn.Module:
-        model = get_model(name).eval()
-        file = io.BytesIO()
-        state = _as_in_2017(model) if old_fashioned else model.state_dict()
-        torch.save(state, file, _use_new_zipfile_serialization=not old_fashioned)
-        digest = hashlib.sha256(file.getvalue()).hexdigest()
-        _redirect(monkeypatch, name, server.at(f"{name}-{digest[:8]}.pth", gives(file.getvalue())))
-        return model
-
-    return serve
+def served(server: Server, monkeypatch: pytest.MonkeyPatch) -> Served:
+    return serves(server, monkeypatch)
 
 
-def _as_in_2017(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The names and types in torchvision's oldest files, which had no count of batches."""
-    return {
-        name.replace("norm1", "norm.1")
-        .replace("norm2", "norm.2")
-        .replace("conv1", "conv.1")
-        .replace("conv2", "conv.2"): nn.Parameter(tensor)
-        for name, tensor in model.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
-
-
-def _redirect(monkeypatch: pytest.MonkeyPatch, name: str, url: str) -> None:
-    monkeypatch.setattr(get_model_weights(name)["IMAGENET1K_V1"].value, "url", url)
-
-
-def test_imagenet_weights_are_those_of_torchvision(
-    served: Callable[..., nn.Module], server: Server, cache: Path
-) -> None:
+def test_imagenet_weights_are_those_of_torchvision(served: Served, server: Server, cache: Path) -> None:
     original = served("resnet18")
     params = ResnetParams(weights="imagenet")
     models = [RESNET.build(params, info(64), 2).eval() for _ in range(2)]
@@ -265,7 +234,7 @@ def _features_of_torchvision(model: nn.Module, images: Tensor) -> Tensor:
     return features
 
 
-def test_files_of_2017_are_read_without_unpickling(served: Callable[..., nn.Module]) -> None:
+def test_files_of_2017_are_read_without_unpickling(served: Served) -> None:
     original = served("densenet121", old_fashioned=True)
     original.classifier = nn.Identity()
     model = DENSENET121.build(Densenet121Params(weights="imagenet"), info(32), 2).eval()
@@ -274,7 +243,7 @@ def test_files_of_2017_are_read_without_unpickling(served: Callable[..., nn.Modu
 
 
 def test_a_pretrained_network_sees_a_grey_image_as_it_would_in_colour(
-    served: Callable[..., nn.Module],
+    served: Served,
 ) -> None:
     served("resnet18")
     params = ResnetParams(weights="imagenet")
@@ -284,7 +253,7 @@ def test_a_pretrained_network_sees_a_grey_image_as_it_would_in_colour(
     torch.testing.assert_close(_features(grey, images), expected, rtol=1e-3, atol=1e-4)
 
 
-def test_other_channels_share_the_filters_evenly(served: Callable[..., nn.Module]) -> None:
+def test_other_channels_share_the_filters_evenly(served: Served) -> None:
     original = served("resnet18").state_dict()["conv1.weight"]
     model = RESNET.build(ResnetParams(weights="imagenet"), info(32, channels=4), 2)
     weight = model.get_submodule("base.conv1").weight
@@ -292,7 +261,7 @@ def test_other_channels_share_the_filters_evenly(served: Callable[..., nn.Module
     torch.testing.assert_close(weight.sum(dim=1), original.sum(dim=1))
 
 
-def test_a_small_stem_is_new_and_the_rest_is_pretrained(served: Callable[..., nn.Module]) -> None:
+def test_a_small_stem_is_new_and_the_rest_is_pretrained(served: Served) -> None:
     original = served("resnet18").state_dict()
     model = RESNET.build(ResnetParams(weights="imagenet", stem="small"), info(32), 2)
     state = model.get_submodule("base").state_dict()
@@ -335,7 +304,7 @@ def test_the_skeleton_has_the_same_tensors_and_fetches_nothing(
 def test_a_refused_download_is_one_clear_error(
     server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _redirect(monkeypatch, "resnet18", server.at("resnet18-00000000.pth", answers(404)))
+    redirect(monkeypatch, "resnet18", server.at("resnet18-00000000.pth", answers(404)))
     with pytest.raises(
         DataError, match=r"resnet18 cannot be downloaded from http.*404.*weights: none"
     ) as error:
@@ -346,7 +315,7 @@ def test_a_refused_download_is_one_clear_error(
 def test_no_network_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving() as closed:
         url = closed.at("resnet18-00000000.pth", answers(404))
-    _redirect(monkeypatch, "resnet18", url)
+    redirect(monkeypatch, "resnet18", url)
     with pytest.raises(DataError, match=r"cannot be downloaded.*Check the network"):
         _build_pretrained()
 
@@ -354,14 +323,14 @@ def test_no_network_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_with_another_hash_is_refused(
     server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _redirect(monkeypatch, "resnet18", server.at("resnet18-00000000.pth", gives(b"something else")))
+    redirect(monkeypatch, "resnet18", server.at("resnet18-00000000.pth", gives(b"something else")))
     with pytest.raises(DataError, match=r"cannot be downloaded.*invalid hash value"):
         _build_pretrained()
     assert not list(cache.glob("*.pth"))
 
 
 def test_a_damaged_file_in_the_cache_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _redirect(monkeypatch, "resnet18", "http://127.0.0.1:9/resnet18-00000000.pth")
+    redirect(monkeypatch, "resnet18", "http://127.0.0.1:9/resnet18-00000000.pth")
     cache.mkdir(parents=True)
     (cache / "resnet18-00000000.pth").write_bytes(b"not a network")
     with pytest.raises(DataError, match=r"resnet18-00000000.pth is damaged.*Delete it"):
@@ -371,7 +340,7 @@ def test_a_damaged_file_in_the_cache_is_named(cache: Path, monkeypatch: pytest.M
 def test_weights_of_another_network_in_the_cache_are_refused(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _redirect(monkeypatch, "resnet18", "http://127.0.0.1:9/resnet18-00000000.pth")
+    redirect(monkeypatch, "resnet18", "http://127.0.0.1:9/resnet18-00000000.pth")
     cache.mkdir(parents=True)
     torch.save({"conv1.weight": torch.zeros(1)}, cache / "resnet18-00000000.pth")
     with pytest.raises(DataError, match=r"does not hold the ImageNet weights of resnet18"):

@@ -256,7 +256,7 @@ def test_images_in_fortran_order(tmp_path: Path) -> None:
     [
         ("pathmnist", (28, 28, 3), 9, "multiclass"),
         ("chestmnist", (28, 28), 14, "multilabel"),
-        ("retinamnist", (28, 28, 3), 5, "multiclass"),
+        ("retinamnist", (64, 64, 3), 5, "multiclass"),
         ("breastmnist", (28, 28), 2, "binary"),
     ],
 )
@@ -266,20 +266,23 @@ def test_each_kind_of_set_is_packed(
     arrays = arrays_like(shape, classes)
     if task == "multilabel":
         arrays |= several_labels(classes)
-    file = write(tmp_path, f"{subset}.npz", npz(arrays))
+    side = shape[0]
+    write(tmp_path, f"{subset}{'' if side == 28 else f'_{side}'}.npz", npz(arrays))
     experiment = parse(
         {
             "name": "packed",
-            "dataset": {"name": "medmnist", "subset": subset, "path": str(file)},
+            "dataset": {"name": "medmnist", "subset": subset, "size": side, "path": str(tmp_path)},
             "loss": "bce" if task != "multiclass" else "cross_entropy",
         }
     )
     store = PackedStore(stages.preprocess(experiment, stages.fetch(experiment)).folder)
     assert (store.manifest.task, len(store.manifest.classes)) == (task, classes)
-    assert (store.manifest.size, store.manifest.channels) == ((28, 28), shape[2] if len(shape) == 3 else 1)
+    assert (store.manifest.size, store.manifest.channels) == (shape[:2], shape[2] if len(shape) == 3 else 1)
     train = store.split("train")
     np.testing.assert_array_equal(train.labels, np.squeeze(arrays["train_labels"]))
-    np.testing.assert_array_equal(train.gather(np.arange(20)), arrays["train_images"].reshape(20, 28, 28, -1))
+    np.testing.assert_array_equal(
+        train.gather(np.arange(20)), arrays["train_images"].reshape(20, side, side, -1)
+    )
 
 
 def test_of_several_labels_a_row_names_all_that_an_image_shows(tmp_path: Path) -> None:

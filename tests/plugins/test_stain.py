@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Generator, Tensor
 
@@ -18,9 +22,11 @@ from histoflow_plugins.stain import (
     RandStainParams,
     ReinhardParams,
     StainJitterParams,
+    build_randstain,
+    build_stain_jitter,
     restained,
 )
-from staining import amounts, scene
+from staining import amounts, scene, tiles
 from staining import stained as stained_by
 
 HAEMATOXYLIN = torch.tensor([0.65, 0.70, 0.29]) / torch.tensor([0.65, 0.70, 0.29]).norm()
@@ -114,6 +120,36 @@ def test_what_is_no_tissue_stays_finite_and_within_0_to_1(transform) -> None:
         assert ((results >= 0) & (results <= 1)).all()
     single = torch.full((3, 3, 1, 1), 0.4)
     assert torch.isfinite(augmented(transform, transform.params(), single)).all()
+
+
+COORDINATES, DEVIATIONS, SPREADS = st.floats(-128, 128), st.floats(0, 100), st.floats(0.01, 100)
+
+
+@st.composite
+def augmentations(draw: st.DrawFn) -> Any:
+    """Either of the two, with settings up to those that nobody would choose."""
+    if draw(st.booleans()):
+        factor, offset = draw(st.floats(0, 1)), draw(st.floats(0, 1))
+        return build_stain_jitter(StainJitterParams(factor=factor, offset=offset))
+    three = {name: draw(st.tuples(*[DEVIATIONS] * 3)) for name in ("mean_stds", "std_stds")}
+    means = (draw(st.floats(0, 100)), draw(COORDINATES), draw(COORDINATES))
+    stds = draw(st.tuples(*[SPREADS] * 3))
+    strength = draw(st.floats(0, 2))
+    return build_randstain(RandStainParams(means=means, stds=stds, strength=strength, **three))
+
+
+@settings(max_examples=80)
+@given(
+    tile=tiles(),
+    augment=augmentations(),
+    seed=st.integers(0, 2**32 - 1),
+    kind=st.sampled_from([torch.float32, torch.float16, torch.bfloat16]),
+)
+def test_no_tile_and_no_setting_makes_them_fail(tile, augment, seed: int, kind: torch.dtype) -> None:
+    images = torch.from_numpy(tile).permute(2, 0, 1).div(255).to(kind).expand(3, -1, -1, -1)
+    results = augment(images, Generator().manual_seed(seed))
+    assert (results.shape, results.dtype) == (images.shape, kind)
+    assert ((results >= 0) & (results <= 1)).all()
 
 
 def test_what_has_no_contrast_or_tissue_is_not_given_colours_of_tissue() -> None:

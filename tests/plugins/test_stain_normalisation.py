@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
-from histoflow import DataInfo
+from histoflow import DataInfo, Facts, Row, Samples
+from histoflow.data.packing import Recipe, pack
+from histoflow.data.store import PackedStore
 from histoflow.errors import ExperimentError
 from histoflow.experiment import parse
 from histoflow.testing import check_component
@@ -30,7 +31,7 @@ from histoflow_plugins.stain import (
     build_macenko,
     build_reinhard,
 )
-from staining import ELSEWHERE, EOSIN, HAEMATOXYLIN, amounts, scene, stained, unit
+from staining import ELSEWHERE, EOSIN, HAEMATOXYLIN, amounts, scene, stained, tiles, unit
 
 BOTH = pytest.mark.parametrize("transform", [MACENKO, REINHARD], ids=lambda t: t.name)
 MADE = {"macenko": build_macenko(MacenkoParams()), "reinhard": build_reinhard(ReinhardParams())}
@@ -167,40 +168,6 @@ def test_faint_contrast_is_not_blown_up() -> None:
     assert MADE["reinhard"](image) is image
 
 
-KINDS = (
-    "noise",
-    "two levels",
-    "one colour",
-    "nearly white",
-    "nearly black",
-    "nearly grey",
-    "one stain",
-    "tissue",
-    "one hot",
-)
-
-
-@st.composite
-def tiles(draw: st.DrawFn) -> Any:
-    height, width = draw(st.integers(1, 12)), draw(st.integers(1, 12))
-    chance = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    shape, kind = (height, width, 3), draw(st.sampled_from(KINDS))
-    if kind == "two levels":
-        return 255 * chance.integers(0, 2, shape).astype(np.uint8)
-    if kind in ("one stain", "tissue"):
-        amount = chance.gamma(2.0, 0.5, (height, width, 2)) * ((1, 0) if kind == "one stain" else (1, 1))
-        return stained(amount, chance.random(3) + 0.01, chance.random(3) + 0.01)
-    if kind == "one hot":
-        image = np.full(shape, chance.integers(0, 256), np.uint8)
-        image[chance.integers(height), chance.integers(width)] = chance.integers(0, 256, 3)
-        return image
-    bounds = {"nearly white": (250, 256), "nearly black": (0, 6), "nearly grey": (118, 139)}
-    least, most = bounds.get(kind, (0, 256))
-    return chance.integers(least, most, (1, 1, 3) if kind == "one colour" else shape).astype(
-        np.uint8
-    ) * np.ones(shape, np.uint8)
-
-
 @pytest.mark.parametrize("name", MADE)
 @settings(max_examples=150)
 @given(image=tiles())
@@ -213,6 +180,26 @@ def test_no_tile_whatever_makes_it_fail(name: str, image: Any) -> None:
     batched, done = MADE[name].batched(floats_of(image).unsqueeze(0))
     assert batched.isfinite().all()
     assert (changed is image) == (image.min() == image.max() or not bool(done))
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_what_was_left_as_it_came_is_packed_so_and_counted(name: str, tmp_path: Path) -> None:
+    came = [scene(16, index) for index in range(60)]
+    hopeless = {7: flat(255, 255, 255), 20: flat(0, 0, 0), 33: ramp()}
+    for index, image in hopeless.items():
+        came[index] = image
+    rows = [Row(label=index % 2, source=str(index)) for index in range(60)]
+    samples = Samples(classes=("no", "yes"), rows=rows, read=lambda index: came[index])
+    of = {"dataset": {"name": "made"}, "preprocess": [], "split": {"val": 0.2, "test": 0.2, "seed": 0}}
+    recipe = Recipe(dataset_version=1, raw_digest="", **of)
+    steps = (np.copy, MADE[name])
+    store = PackedStore(pack(recipe, Facts(), lambda: samples, steps, tmp_path, may_decline={1: name}))
+    (found,) = (one for one in store.manifest.findings if one.check == f"unchanged_by_{name}")
+    assert (found.images, found.examples) == (3, ("7", "20", "33"))
+    assert f"3 images were left by {name} as they came" in found.message
+    for split in (store.split("train"), store.split("val"), store.unseal_test()):
+        for index, image in zip(map(int, split.sources), split.gather(np.arange(len(split))), strict=True):
+            assert np.array_equal(image, came[index]) == (index in hopeless)
 
 
 # ── One by one and batched ──────────────────────────────────────────────────────────────────────

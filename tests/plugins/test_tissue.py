@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 
 import numpy as np
 import pytest
@@ -26,6 +27,13 @@ def opened(**params):
 
 def images(samples, indices):
     return np.stack([samples.read(index) for index in indices])
+
+
+@cache
+def painted(classes):
+    """Samples and all their images, painted once for the tests that look at many."""
+    samples = opened(classes=classes, size=24, images=1350)
+    return samples, images(samples, range(1350))
 
 
 # ── The contract ────────────────────────────────────────────────────────────────────────────────
@@ -113,17 +121,17 @@ def test_another_seed_paints_other_images_of_other_slides():
 
 
 def test_no_two_images_are_alike():
-    painted = images(opened(size=16), range(500))
-    assert len({image.tobytes() for image in painted}) == 500
+    _, pixels = painted(9)
+    assert len({image.tobytes() for image in pixels}) == 1350
 
 
 @pytest.mark.parametrize("size", [16, 64, 96])
 @BOTH
 def test_images_have_the_size_asked_for_and_tissue_on_them(classes, size):
-    painted = images(opened(classes=classes, size=size), range(18))
-    assert painted.shape == (18, size, size, 3)
-    assert painted.dtype == np.uint8
-    assert painted.std(axis=(1, 2)).mean() > 10
+    pixels = images(opened(classes=classes, size=size), range(18))
+    assert pixels.shape == (18, size, size, 3)
+    assert pixels.dtype == np.uint8
+    assert pixels.std(axis=(1, 2)).mean() > 10
 
 
 @pytest.mark.parametrize("index", [-1, 27])
@@ -167,7 +175,7 @@ def test_every_slide_shows_every_tissue():
 
 
 def test_the_test_slides_are_stained_as_no_training_or_validation_slide_is():
-    slides = slide_colours(opened(size=16, images=900, slides=30))
+    slides = slide_colours(*painted(9))
     # Along this line of colours neither the amounts of the dyes nor the tissues matter much.
     hue = {split: [colour[2] + 0.36 * colour[0] for colour in colours] for split, colours in slides.items()}
     assert max(hue["test"]) < min(hue["train"] + hue["val"]) - 0.01
@@ -175,14 +183,14 @@ def test_the_test_slides_are_stained_as_no_training_or_validation_slide_is():
     assert max(hue["val"]) < max(hue["train"]) + 0.01
 
 
-def slide_colours(samples):
+def slide_colours(samples, pixels):
     """For each split the slides' mean optical densities (less the glass's), as shares of the three colours."""
     indices = {}
     for index, row in enumerate(samples.rows):
         indices.setdefault((row.split, row.group), []).append(index)
     slides = {split: [] for split in SPLITS}
     for (split, _), members in sorted(indices.items()):
-        density = -np.log(np.maximum(images(samples, members), 1) / 255).reshape(-1, 3)
+        density = -np.log(np.maximum(pixels[members], 1) / 255).reshape(-1, 3)
         stained = density.mean(axis=0) - np.percentile(density, 2, axis=0)
         slides[split].append(stained / stained.sum())
     return slides
@@ -193,8 +201,8 @@ def slide_colours(samples):
 
 @BOTH
 def test_colours_alone_do_not_tell_the_classes_of_the_test_split(classes):
-    samples = opened(classes=classes, size=32, images=1350)
-    histograms = colour_histograms(images(samples, range(1350)))
+    samples, pixels = painted(classes)
+    histograms = colour_histograms(pixels)
     labels = np.array([row.label for row in samples.rows])
     split = np.array([row.split for row in samples.rows])
     baseline = LogisticRegression(C=100, max_iter=2000)
@@ -203,9 +211,9 @@ def test_colours_alone_do_not_tell_the_classes_of_the_test_split(classes):
     assert 1 / classes < accuracy < 0.7
 
 
-def colour_histograms(painted):
+def colour_histograms(pixels):
     """The share of pixels in each sixteenth of red, of green and of blue."""
-    levels = painted.reshape(len(painted), -1, 3) // 16
+    levels = pixels.reshape(len(pixels), -1, 3) // 16
     return np.concatenate([(levels == level).mean(axis=1) for level in range(16)], axis=1)
 
 
@@ -242,8 +250,8 @@ def test_the_amount_of_tumour_in_the_whole_patch_does_not_tell_the_classes_apart
 
 
 def test_the_classes_differ_in_the_centre_more_than_near_the_border():
-    samples = opened(classes=2, size=24, images=900)
-    density = -np.log(np.maximum(images(samples, range(900)), 1) / 255).mean(axis=3)
+    samples, pixels = painted(2)
+    density = -np.log(np.maximum(pixels, 1) / 255).mean(axis=3)
     labels = np.array([row.label for row in samples.rows])
     centre = np.zeros((24, 24), bool)
     centre[8:16, 8:16] = True

@@ -4,16 +4,19 @@ import json
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import report_example as example
 from gated import keep, write_gate
 from histoflow import Score
 from histoflow.errors import RunError
+from histoflow.evaluation.predictions import Predictions
 from histoflow.report import render_page
 from histoflow.report.champion import champion_content, verdict_content
 from histoflow.retraining import verdict_record
-from histoflow.retraining.gate import Gate, first_of_its_line, incomparable
+from histoflow.retraining.gate import Gate, first, first_of_its_line, incomparable
+from histoflow.retraining.settled_record import Settled
 
 
 @pytest.fixture
@@ -24,7 +27,11 @@ def nine(tmp_path):
 
 def said(html):
     found = re.search(r'<p class="verdict">(.*?)</p>', html, flags=re.S)
-    return " ".join(re.sub(r"<.*?>", " ", found[1]).split()) if found else None
+    return in_words(found[1]) if found else None
+
+
+def in_words(html):
+    return " ".join(re.sub(r"<.*?>", " ", html).split())
 
 
 def test_without_a_gate_the_page_says_nothing_of_one(nine):
@@ -82,6 +89,25 @@ def test_a_first_model_has_no_champion_to_be_held_against(nine):
     html = render_page(nine)
     assert said(html) == "The gate: promote . There was no champion to compare with."
     assert 'id="champion"' not in html
+
+
+def test_a_first_model_that_is_held_says_that_there_is_no_champion_and_then_what_a_person_decided(nine):
+    blind = Predictions(probabilities=np.eye(9)[np.zeros(len(nine.labels), int)], labels=nine.labels)
+    keep(nine.folder, first(blind, example.NINE, Gate()))
+    when = "2026-11-21T12:00:00+00:00"
+    settled = Settled(version="colon@1", what="reject", by="Ada", time=when, why="Blurred <b>slides</b>.")
+    settled.write(nine.folder)
+    one_class = nine.labels == 0
+    little = replace(nine, labels=nine.labels[one_class], probabilities=nine.probabilities[one_class])
+    html = render_page(replace(little, run={**nine.run, "warm_from": "colon@7"}))
+    text = in_words(html.split("</style>")[1])
+    assert "There is no champion of colon yet, so this run was compared with none." in text
+    assert '<a href="#champion">The first of its name</a>' in html
+    assert "None" not in text
+    assert "colon@1 was rejected by Ada, 21 November 2026, 12:00 UTC: Blurred &lt;b&gt;slides" in text
+    assert "histoflow retrain experiment.yaml --name colon --warm-start --force" in text
+    assert "began with colon@7" in text
+    assert "histoflow train experiment.yaml" not in text
 
 
 def test_a_champion_that_cannot_be_measured_is_told_with_the_reason(nine):

@@ -15,11 +15,13 @@ from gated import write_gate
 from histoflow import Results, stages
 from histoflow.evaluation.intervals import with_intervals
 from histoflow.report import write_page
-from support import small_experiment
+from support import small_experiment, trained
 
 pytestmark = pytest.mark.skipif(COMMAND is None, reason="there is no chromium or google-chrome to draw pages")
 
 PHONE, DESK = 360, 1200
+PAPER = round((210 - 2 * 14) / 25.4 * 96)
+"""What the margins of the page's style leave of A4."""
 PLANTED = {
     "overflow": '<p style="width: 2000px">wide</p>',
     "broken image": '<img src="data:image/png;base64,AAAA" alt="a chart">',
@@ -71,9 +73,7 @@ def _trained(home: Path) -> Path:
         experiment = small_experiment(
             evaluation={"robustness": True, "robustness_images": 40, "gallery": 2}, reports=["html"]
         )
-        run = stages.start(experiment)
-        packed = stages.preprocess(experiment, stages.fetch(experiment))
-        stages.train(experiment, packed, run)
+        run = trained(experiment)
         stages.evaluate(run)
         stages.report(run)
     return run.folder / "report.html"
@@ -99,6 +99,14 @@ def test_a_page_has_no_faults(
     assert found["width"] == width
     assert found["images"] >= 3
     assert found["texts"] > 50
+
+
+@pytest.mark.parametrize("which", ["nine classes", "several labels", "a run"])
+def test_a_page_has_no_faults_on_paper(opened: Browser, pages: dict[str, Path], which: str) -> None:
+    opened.open(pages[which], PAPER, printed=True)
+    assert opened.value("getComputedStyle(document.querySelector('nav.contents')).display") == "none"
+    found = page_faults.look(opened)
+    assert (found["faults"], found["width"]) == ([], PAPER)
 
 
 def test_the_run_shows_every_section(pages: dict[str, Path]) -> None:

@@ -7,26 +7,10 @@ import numpy as np
 import pytest
 
 import report_example as example
-from histoflow import Metric
-from histoflow.evaluation import fitting, further
-from histoflow.evaluation.predictions import Predictions
-from histoflow.experiment import Evaluation
-from histoflow.registry import installed
 from histoflow.report import render_page, wording
 from histoflow.report.trust import trust_content
 from histoflow.report.trust_figures import reliability_chart
-from support import small_experiment
-
-
-def evaluated(results, groups=None, **settings):
-    """The same results with what was looked at beside the scores; every other image is of validation."""
-    kept = Predictions(probabilities=results.probabilities, labels=results.labels, groups=groups)
-    validation = Predictions(probabilities=results.probabilities[::2], labels=results.labels[::2])
-    asked = small_experiment().model_copy(update={"evaluation": Evaluation(**settings)})
-    metrics = {"accuracy": (metric := installed().get(Metric, "accuracy"), metric.params())}
-    fitted = fitting.fit(validation, asked.evaluation, "abc")
-    found = further.look(asked, metrics, kept, validation, fitted, installed())
-    return replace(results, evaluation={"classes": results.data["classes"], **found})
+from report_example import evaluated
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from histoflow.experiment import Experiment
 from histoflow.progress import Advance
 from histoflow.runs import Run
 from histoflow.team.lead import LOG, _how_it_died
-from support import small_experiment
+from support import prepared, small_experiment
 
 PLAIN_NETWORK = """
 from histoflow import Architecture, Params, hookimpl
@@ -41,10 +41,6 @@ def build(params, data, outputs):
 def histoflow_architectures():
     return [Architecture(name="plain", summary="No batch norm", params=Params, build=build)]
 """
-
-
-def prepared(experiment: Experiment, run_id: str) -> tuple[Run, stages.Packed]:
-    return stages.start(experiment, run_id), stages.preprocess(experiment, stages.fetch(experiment))
 
 
 def last(run: Run) -> checkpoint.Checkpoint:
@@ -65,7 +61,7 @@ def figures(run: Run) -> list[dict[str, Any]]:
 def by(devices: int) -> Experiment:
     """Parts of unequal size, and each in parts again; a layer that rests at first."""
     return small_experiment(
-        dataset={"name": "tissue", "classes": 2, "size": 32, "images": 600, "slides": 15},
+        dataset={"name": "tissue", "classes": 2, "size": 32, "images": 240, "slides": 15},
         architecture="plain",
         augment=[],
         optimizer={"name": "sgd", "lr": 0.01},

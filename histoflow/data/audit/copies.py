@@ -33,7 +33,8 @@ def exact(examined: Examined) -> Copies:
     counted[content[~one_colour(examined)]] = True
     counted &= np.bincount(content, minlength=len(counted)) > 1
     places = np.flatnonzero(counted)
-    return Copies(examined, content, places, places, np.zeros(len(places), np.int8))
+    turns, sure = np.zeros(len(places), np.int8), np.ones(len(places), np.bool_)
+    return Copies(examined, content, places, places, turns, sure)
 
 
 def sets_of_copies(*found: Copies) -> Places:

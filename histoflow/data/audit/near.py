@@ -46,11 +46,21 @@ def near(examined: Examined) -> Copies:
     turned = turned_copies(examined, single)
     changed = _alike(examined, np.sort(single[tells[single]]))
     found = _in_order(content, turned, changed)
-    copies = Copies(examined, content, found.first, found.second, found.turns, plain=int((~tells).sum()))
+    exactly = _in_order(content, turned)
+    copies = Copies(
+        examined,
+        content,
+        found.first,
+        found.second,
+        found.turns,
+        sure=_among(found, exactly),
+        plain=int((~tells).sum()),
+    )
     if not len(changed.crowded):
         return copies
     found = _in_order(np.arange(len(copies.images)), found, *crowds(copies, content[changed.crowded]))
-    return replace(copies, first=found.first, second=found.second, turns=found.turns)
+    sure = _among(found, exactly)
+    return replace(copies, first=found.first, second=found.second, turns=found.turns, sure=sure)
 
 
 def telling(examined: Examined) -> Mask:
@@ -80,6 +90,13 @@ def _in_order(content: Places, *found: Pairs) -> Pairs:
     turns = np.where(first < second, turns, _BACK[turns])
     both, kept = np.unique(both, axis=0, return_index=True)
     return Pairs(both[:, 0], both[:, 1], turns[kept])
+
+
+def _among(pairs: Pairs, others: Pairs) -> Mask:
+    """Which of these pairs are among the others, both in order."""
+    contents = 1 + max(pairs.second.max(initial=0), others.second.max(initial=0))
+    among: Mask = np.isin(pairs.first * contents + pairs.second, others.first * contents + others.second)
+    return among
 
 
 # ── Within a split ──────────────────────────────────────────────────────────────────────────────

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from auditing import noise
 from histoflow.data.audit import near
 from painted_patches import by_check, examined, patches
 
@@ -87,6 +88,49 @@ def test_near_copies_across_splits_are_leaks():
     assert found["near_copies_in_test"].finding.setting == "leaks_into_test"
     assert found["near_copies_in_test"].finding.examples == ("4.png (test) = 0.png (train, rotated)",)
     assert found["near_copies_in_val"].drop == (1,)
+
+
+def leaking(*copies: Picture, others: int, labels: tuple[int, ...] = (7,)):
+    """The audit's answers where a test split of so many images begins with these, and train has noise, too."""
+    images = noise(100 + others, side=16)
+    images[100 : 100 + len(copies)] = copies
+    of_test = [*labels, *[7] * (others - len(labels))]
+    splits = [TRAIN] * 100 + [TEST] * others
+    return by_check(list(near.check(examined(images, [7] * 100 + of_test, splits))))
+
+
+def test_near_copies_so_few_that_chance_explains_them_are_noted_and_refuse_nothing():
+    found = leaking(brighter(noise(1, side=16)[0]), others=500, labels=(6,))
+    for check, message in (
+        ("near_copies_in_test", "1 image has perhaps near copies in train or val: 0.20% of test, so few"),
+        ("near_label_conflicts", "2 images (0.33%) have a near copy under another label"),
+    ):
+        assert found[check].finding.message.startswith(message)
+    leak = found["near_copies_in_test"]
+    assert (leak.finding.severity, leak.finding.images, leak.drop) == ("note", 1, (0,))
+    assert leak.finding.figures == {"share": 0.002, "elsewhere": 1}
+    assert "100.png (test) = 0.png (train)" in leak.finding.message
+    assert leak.finding.advice.startswith(
+        "Look at them; if they are copies, set audit.leaks_into_test to drop"
+    )
+
+
+def test_so_few_call_no_label_wrong():
+    conflict = leaking(brighter(noise(1, side=16)[0]), others=900, labels=(6,))[
+        "near_label_conflicts"
+    ].finding
+    assert (conflict.severity, conflict.images, conflict.figures) == ("note", 2, {"share": 0.002})
+    assert "2 images (0.20%) perhaps have a near copy under another label" in conflict.message
+
+
+def test_more_than_chance_explains_or_a_copy_beyond_doubt_is_a_leak():
+    first, second = noise(2, side=16)
+    more = leaking(brighter(first), recompressed(second, 90), others=500)["near_copies_in_test"].finding
+    assert (more.severity, more.images) == ("warning", 2)
+    assert leaking(brighter(first), others=499)["near_copies_in_test"].finding.severity == "warning"
+    turned = leaking(np.rot90(first), others=900, labels=(6,))
+    assert turned["near_copies_in_test"].finding.severity == "warning"
+    assert turned["near_label_conflicts"].finding.severity == "warning"
 
 
 def test_near_copies_under_two_labels_are_conflicts():
