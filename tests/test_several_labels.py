@@ -100,6 +100,7 @@ def test_every_figure_and_its_interval_follow_from_the_predictions_that_are_kept
     written, again = run.metrics(), main_figures_of(run)
     assert written is not None
     assert {part: written[part] for part in again} == again
+    assert all(score["interval"] for score in again["scores"].values())
 
 
 def test_a_prediction_names_all_that_an_image_is_thought_to_show(run: Run, tmp_path: Path) -> None:
