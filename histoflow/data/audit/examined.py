@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoflow.components import Task
-from histoflow.data.audit.closer import CloseLook
+from histoflow.data.audit.closer import READ_AT_ONCE, CloseLook
+
+Images = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,12 @@ class Examined:
     def closer(self) -> CloseLook:
         """Measures more of the images at the places that it is asked about."""
         return CloseLook(self.images)
+
+    def seen(self, places: NDArray[np.int64], measure: Callable[[Images], NDArray[Any]]) -> NDArray[Any]:
+        """What is measured of the pixels of the images at these places."""
+        starts = range(0, max(1, len(places)), READ_AT_ONCE)
+        parts = (self.images(places[start : start + READ_AT_ONCE]) for start in starts)
+        return np.concatenate([measure(part) for part in parts])
 
     def without(self, positions: Sequence[int]) -> Examined:
         """The same, as if the images at these positions had never been."""

@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histoflow.data.audit.planes import in_cache, spread
+from histoflow.data.audit.planes import in_cache
 from histoflow.data.moments import Moments, of_each
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 THUMBNAIL = 24
-_NEAR_WHITE, _UNSATURATED = 215, 25  # levels: the darkest channel of glass, and how far its channels differ
 
 
 def describe(images: Bytes, moments: Moments | None = None) -> dict[str, NDArray[Any]]:
@@ -26,25 +25,16 @@ def describe(images: Bytes, moments: Moments | None = None) -> dict[str, NDArray
 
     ==============  ==========  ==============================================================================
     mean, std       N×C         of each channel, in levels
-    low, high       N×C         the least and the greatest level of each channel
-    background      N           share of pixels that are near white and without colour, as glass is
     thumbnail       N×24×24     grey, averaged over areas
     ==============  ==========  ==============================================================================
 
-    ``background`` of large images is of pixels spread evenly, and such that a turned image is measured at
-    the same places. ``moments`` are those of the images, where the caller has them already.
+    ``moments`` are those of the images, where the caller has them already.
     """
     moments = moments or of_each(images)
-    parts = [_describe(part) for part in in_cache(images)]
-    measured = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return _mean_and_std(moments, images.shape[1] * images.shape[2]) | measured
-
-
-def _describe(images: Bytes) -> dict[str, NDArray[Any]]:
+    thumbnails = [_thumbnail(part) for part in in_cache(images)]
     return {
-        **_extremes(images),
-        "background": _background(spread(images)),
-        "thumbnail": _thumbnail(images),
+        **_mean_and_std(moments, images.shape[1] * images.shape[2]),
+        "thumbnail": np.concatenate(thumbnails),
     }
 
 
@@ -52,34 +42,6 @@ def _mean_and_std(moments: Moments, pixels: int) -> dict[str, Floats]:
     mean, square = moments.totals / pixels, moments.squares / pixels
     std = np.sqrt(np.maximum(square - mean**2, 0))
     return {"mean": mean.astype(np.float32), "std": std.astype(np.float32)}
-
-
-def _extremes(images: Bytes) -> dict[str, Bytes]:
-    count, height, width, channels = images.shape
-    rows = images.reshape(count, height, width * channels)
-    low, high = (
-        np.ascontiguousarray(_halved(rows, of_both).reshape(count, width, channels).transpose(0, 2, 1))
-        for of_both in (np.minimum, np.maximum)
-    )
-    return {"low": low.min(axis=2), "high": high.max(axis=2)}
-
-
-def _halved(rows: Bytes, of_both: np.ufunc) -> Bytes:
-    """One row of each image: upper and lower half at once, again and again, for long rows are quick."""
-    while (height := rows.shape[1]) > 1:
-        half = height // 2
-        folded = of_both(rows[:, :half], rows[:, half : 2 * half])
-        if height % 2:
-            of_both(folded[:, 0], rows[:, -1], out=folded[:, 0])
-        rows = folded
-    return rows
-
-
-def _background(pixels: Bytes) -> Floats:
-    darkest = pixels.min(axis=0)
-    glass = (darkest >= _NEAR_WHITE) & (pixels.max(axis=0) - darkest <= _UNSATURATED)
-    share: Floats = glass.mean(axis=1, dtype=np.float32)
-    return share
 
 
 # ── The thumbnail ───────────────────────────────────────────────────────────────────────────────

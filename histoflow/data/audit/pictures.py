@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from histoflow.data.audit.answer import Answer
-from histoflow.data.audit.examined import Examined
+from histoflow.data.audit.closer import NEAR_WHITE, background
+from histoflow.data.audit.examined import Examined, Images
 from histoflow.data.audit.finding import Finding
 
 Mask = NDArray[np.bool_]
 
 _BARE = 0.999  # share of background: a speck of dust is allowed, a nucleus is not
+_LIGHT = 0.9 * NEAR_WHITE  # levels: no bare image has a darker mean
 _DARK, _STEADY = 12, 8  # levels: the brightest channel's mean, and how far it varies
 _ONE_COLOUR = 2  # levels that compression makes of one
 _GLASS = 0.9  # share of background in the middle image of a class that shows little else
+_MOST_LOOKED_AT = 1_000  # images of a class, to find its middle one
 
 
 def check(examined: Examined) -> Iterator[Answer]:
@@ -30,27 +33,34 @@ def check(examined: Examined) -> Iterator[Answer]:
 
 def empty(examined: Examined) -> tuple[Mask, Mask, Mask]:
     """Which images are black, which are blank, and which else are of one colour."""
-    features = examined.features
-    black = (features["mean"].max(axis=1) <= _DARK) & (features["std"].max(axis=1) <= _STEADY)
-    blank = (features["background"] >= _BARE) & ~black
-    return black, blank, one_colour(examined) & ~black & ~blank
+    mean, std = examined.features["mean"], examined.features["std"]
+    black = (mean.max(axis=1) <= _DARK) & (std.max(axis=1) <= _STEADY)
+    blank = _where(examined, mean.min(axis=1) >= _LIGHT, lambda images: background(images) >= _BARE)
+    return black, blank & ~black, one_colour(examined) & ~black & ~blank
 
 
 def one_colour(examined: Examined) -> Mask:
-    low, high = examined.features["low"], examined.features["high"]
-    constant: Mask = (high - low <= _ONE_COLOUR).all(axis=1)
-    return constant
+    steady = examined.features["std"].max(axis=1) <= _ONE_COLOUR  # as it is at most half of the range
+    return _where(examined, steady, lambda images: (np.ptp(images, axis=(1, 2)) <= _ONE_COLOUR).all(axis=1))
+
+
+def _where(examined: Examined, possible: Mask, measure: Callable[[Images], Mask]) -> Mask:
+    """Which images are so, of those whose pixels have to be looked at to say it."""
+    found = np.zeros(len(possible), np.bool_)
+    places = np.flatnonzero(possible)
+    found[places] = examined.seen(places, measure)
+    return found
 
 
 def _of_a_class_of_glass(examined: Examined, blank: Mask) -> Mask:
     """Images of a class that shows little but background where it is not blank, as one of NCT-CRC-HE does."""
-    labels, background = examined.labels, examined.features["background"]
-    found = np.zeros(len(background), np.bool_)
+    labels, found = examined.labels, np.zeros(len(blank), np.bool_)
     if labels.ndim == 1:
-        for label in np.unique(labels):
-            members = labels == label
-            others = background[members & ~blank]
-            found |= members & (len(others) > 0 and float(np.median(others)) >= _GLASS)
+        for label in np.unique(labels[blank]):
+            others = np.flatnonzero((labels == label) & ~blank)
+            some = others[np.linspace(0, len(others) - 1, min(len(others), _MOST_LOOKED_AT)).astype(np.int64)]
+            if len(some) and np.median(examined.seen(some, background)) >= _GLASS:
+                found |= labels == label
     return found
 
 

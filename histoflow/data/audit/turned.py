@@ -33,8 +33,7 @@ def turned_copies(examined: Examined, places: Places) -> Pairs:
 
 def _unturned(examined: Examined, places: Places) -> NDArray[np.void]:
     """What turning an image leaves exactly as it is."""
-    names = ("mean", "std", "low", "high", "background")
-    columns = [np.ascontiguousarray(examined.features[name][places]) for name in names]
+    columns = [np.ascontiguousarray(examined.features[name][places]) for name in ("mean", "std")]
     raw = [column.reshape(len(places), -1).view(np.uint8) for column in columns]
     rows = np.hstack(raw)
     return rows.view(np.dtype((np.void, rows.shape[1]))).reshape(len(places))
