@@ -2,7 +2,8 @@
 
 By hand, one process opens each file with Pillow, stacks the images and writes one npy. histoflow decodes with
 a process for each core, hashes and measures what it packs, and waits until the disk has it. The checks of the
-audit, which see all images together, count in one row only. Both find the files in the system's cache.
+audit, which see all images together, count in one row only. Both find the files in the system's cache, into
+which they are read before each run.
 
     python benchmarks/bench_packing.py [images] [--runs N]
 """
@@ -154,7 +155,8 @@ def bench_files(name: str, images: Sequence[NDArray[np.uint8]], folder: Path, ru
         }
     with tempfile.TemporaryDirectory(dir=folder) as home:
         ways: dict[str, Way] = {name: Costed(work, Path(home)) for name, work in works.items()}
-        compare(f"{len(paths):,} files, {name}, {SIDE}×{SIDE}", "images", ways, runs)
+        title = f"{len(paths):,} files, {name}, {SIDE}×{SIDE}"
+        compare(title, "images", ways, runs, before=lambda: [path.read_bytes() for path in paths])
     for name, way in ways.items():
         assert isinstance(way, Costed)
         print(f"  {name:34} {statistics.median(way.took):6.0f} µs of processors an image")

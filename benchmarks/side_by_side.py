@@ -13,13 +13,19 @@ Way = Callable[[], int]
 """Does the work once and returns how many units of it were done."""
 
 
-def compare(title: str, unit: str, ways: Mapping[str, Way], runs: int = 7) -> None:
-    """Print the rate of each way, and its ratio to the last one, which is the peer."""
+def compare(
+    title: str, unit: str, ways: Mapping[str, Way], runs: int = 7, before: Callable[[], object] = lambda: None
+) -> None:
+    """Print the rate of each way, and its ratio to the last one, which is the peer.
+
+    ``before`` is called before each run and takes none of its time.
+    """
     for way in ways.values():
         way()  # warm up
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(runs):
         for name, way in ways.items():
+            before()
             begin = time.perf_counter()
             done = way()
             rates[name].append(done / (time.perf_counter() - begin))
