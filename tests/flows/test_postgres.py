@@ -22,14 +22,11 @@ from prefect.client.schemas.objects import FlowRun, TaskRun
 from prefect.settings import (
     PREFECT_API_AUTH_STRING,
     PREFECT_API_URL,
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     temporary_settings,
 )
 
 import compose
-from conftest import send_what_is_left_to_send, wait_until_healthy
-from histoflow_flows.train import train_flow
-from support import small_experiment
+from conftest import wait_until_healthy
 
 LOGIN = "prefect:correct horse/battery@staple"
 PASSWORD = "p@ss:w/rd %41 'quoted'"
@@ -48,6 +45,13 @@ def write() -> None:
         step(number)
 
 write()
+"""
+
+TRAIN = """
+from support import small_experiment
+from histoflow_flows.train import train_flow
+
+train_flow(small_experiment(reports=[]))
 """
 
 
@@ -121,7 +125,6 @@ def server(database: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     try:
         wait_until_healthy(f"http://127.0.0.1:{port}/api/health", process, log)
         yield f"http://127.0.0.1:{port}/api"
-        send_what_is_left_to_send()
     finally:
         process.terminate()
         process.wait(timeout=30)
@@ -134,6 +137,7 @@ def environment(server: str, home: Path) -> dict[str, str]:
         "PREFECT_HOME": str(home / "prefect"),
         "PREFECT_API_URL": server,
         "PREFECT_API_AUTH_STRING": LOGIN,
+        "PYTHONPATH": str(Path(__file__).parents[1]),
     }
 
 
@@ -180,15 +184,10 @@ def test_without_the_login_nothing_can_be_read_or_written(server: str) -> None:
 
 
 def test_every_state_of_a_training_and_of_many_writers_is_recorded(environment: dict[str, str]) -> None:
-    settings = {
-        PREFECT_API_URL: environment["PREFECT_API_URL"],
-        PREFECT_API_AUTH_STRING: LOGIN,
-        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-    }
-    with temporary_settings(settings):
-        train_flow(small_experiment(reports=[]))
+    finish([run_python(TRAIN, environment)])
     finish([run_python(WRITER, environment) for _ in range(PROCESSES)])
     expected = [{"COMPLETED": TASKS}] * PROCESSES
+    settings = {PREFECT_API_URL: environment["PREFECT_API_URL"], PREFECT_API_AUTH_STRING: LOGIN}
     with temporary_settings(settings):
         flow_runs, (of_training, *of_writers) = recorded(expected)
     assert flow_runs == {"COMPLETED": 1 + PROCESSES}
