@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from histoflow.data.chunks import write_chunk
@@ -55,13 +56,16 @@ def decode_together(
     from loky import ProcessPoolExecutor
 
     others = processes - 1
-    executor = ProcessPoolExecutor(
-        others, initializer=_begin, initargs=(decoder, folder, os.getpid()), env=_environment()
-    )
-    try:
-        yield from _results(executor, deque(jobs), others * _WAITING_PER_WORKER, here)
-    finally:
-        executor.shutdown(wait=True, kill_workers=True)
+    # By a file: down a pipe, what is large would have this process wait until the others have started.
+    with NamedTemporaryFile(prefix="histoflow-") as told:
+        told.write(decoder)
+        told.flush()
+        given = (Path(told.name), folder, os.getpid())
+        executor = ProcessPoolExecutor(others, initializer=_begin, initargs=given, env=_environment())
+        try:
+            yield from _results(executor, deque(jobs), others * _WAITING_PER_WORKER, here)
+        finally:
+            executor.shutdown(wait=True, kill_workers=True)
 
 
 def _results(executor: Any, left: deque[Job], at_most: int, here: Callable[[Job], None]) -> Iterator[Job]:
@@ -69,9 +73,7 @@ def _results(executor: Any, left: deque[Job], at_most: int, here: Callable[[Job]
 
     waiting: dict[Any, Job] = {}
     while left or waiting:
-        own = (
-            left.popleft() if left else None
-        )  # of the first one, some images were read to see how long it takes
+        own = left.popleft() if left else None  # some images of the first were read, to see how long it takes
         while left and len(waiting) < at_most:
             job = left.popleft()
             waiting[executor.submit(_work, job)] = job
@@ -110,14 +112,14 @@ def _environment() -> dict[str, str]:
 # ── In the processes ────────────────────────────────────────────────────────────────────────────
 
 
-def _begin(decoder: bytes, folder: Path, parent: int) -> None:
+def _begin(decoder: Path, folder: Path, parent: int) -> None:
     import cloudpickle
 
     global _decoder, _folder
     with suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this process
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    _decoder, _folder = cloudpickle.loads(decoder), folder
+    _decoder, _folder = cloudpickle.loads(decoder.read_bytes()), folder
 
 
 def _end_with(parent: int) -> None:
