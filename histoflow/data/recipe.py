@@ -9,7 +9,7 @@ from typing import Any
 from histoflow import files
 from histoflow.data.store import SCHEMA
 
-_DECODING = 3
+_DECODING = 4
 """Raise it when the same images would be decoded, hashed or measured otherwise."""
 _AUDITING = 1
 """Raise it when the checks would leave out other images under the same settings."""
