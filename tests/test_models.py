@@ -372,15 +372,15 @@ def test_the_change_record_tells_what_a_reader_must_know(run: Callable[[str], Ru
     change = models.promote("colon", two.number, why="better", by="retrain-flow", record="## Gate\n\nPassed.")
     assert change.path == one.line / "changes" / "0002-promote.md"
     text = change.path.read_text()
-    assert text.startswith("# colon: version 2 became the champion\n")
-    for told in ("| Why | better |", "| By | retrain-flow |", "version 1, now archived", two.record.model):
+    assert text.startswith("# colon: version 2 became the champion\n\nbetter\n\n")
+    for told in ("| By | retrain-flow |", "version 1, now archived", two.record.model):
         assert told in text
     figure = two.record.metrics["accuracy"]
     assert figure.interval is not None
     assert f"| accuracy | {figure.value:.3f} ({figure.interval[0]:.3f} to" in text
     assert "## Gate\n\nPassed.\n" in text
     assert "`histoflow rollback colon`" in text
-    assert "| Why | the \\| &lt;first&gt; of all |" in (one.line / "changes" / "0001-promote.md").read_text()
+    assert "\n\nthe \\| &lt;first&gt; of all\n\n" in (one.line / "changes" / "0001-promote.md").read_text()
 
 
 # ── By which names ──────────────────────────────────────────────────────────────────────────────

@@ -20,6 +20,7 @@ def change_record(change: Change, version: Version, displaced: Version | None, t
     """In Markdown; ``text`` is what whoever made the change has to say of it."""
     parts = [
         f"# {plain(version.name)}: version {version.number} {_DONE[change.what]}",
+        *([plain(change.why)] if change.why else []),  # in a cell, Prefect's pages would cut it off
         table(("", ""), _facts(change, version)),
         "## Test figures",
         _figures(version, displaced),
@@ -36,7 +37,6 @@ def _facts(change: Change, version: Version) -> list[tuple[str, str]]:
         ("Change", str(change.number)),
         ("When", change.time),
         ("By", change.by),
-        ("Why", change.why),
         ("Was before", change.former),
         *([("In place of", f"version {change.replaced}, now archived")] if change.replaced else []),
         ("Run", record.run),
