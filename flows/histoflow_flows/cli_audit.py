@@ -210,7 +210,7 @@ def _head(name: str, found: Mapping[str, Any], policy: str) -> Group:
     """The check, its verdict, how many images it concerns, and the setting that says what is done."""
     lines = [Text(name, style="bold"), Text(found["severity"], style=_STYLES.get(found["severity"], ""))]
     if found["images"]:
-        lines.append(Text(f"{found['images']:,} images"))
+        lines.append(Text(f"{found['images']:,} {'image' if found['images'] == 1 else 'images'}"))
     if policy:
         lines.append(Text(f"{found['setting']}: {policy}", style="dim"))
     return Group(*lines)
