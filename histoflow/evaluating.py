@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -61,8 +62,14 @@ def evaluate_run(
     mark_evaluated(run)
     with _computing(workshop):
         data |= {
-            "robustness": _robustness(workshop, model, test, kept, fitted, run),
-            "explained": _explained(workshop, model, store, test, kept, fitted, run),
+            "robustness": _looked(
+                "Robustness was not looked at",
+                lambda: degradation.look(workshop, model, test, kept, fitted, run.folder),
+            ),
+            "explained": _looked(
+                "Where the network looked was not found out",
+                lambda: looking.look(workshop, model, store, test, kept, fitted, run.folder),
+            ),
         }
     _write(run, data)
     return data
@@ -146,33 +153,12 @@ def _unlooked(experiment: Experiment, run: Run) -> dict[str, Any]:
     }
 
 
-def _robustness(
-    workshop: Workshop,
-    model: torch.nn.Module,
-    test: SplitReader,
-    kept: Predictions,
-    fitted: Fitted,
-    run: Run,
-) -> dict[str, Any] | None:
+def _looked(missed: str, look: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
+    """A section; where it cannot be made, the reason in its place."""
     try:
-        return degradation.look(workshop, model, test, kept, fitted, run.folder)
+        return look()
     except optional.FAILURES as error:
-        return {"note": optional.noted("Robustness was not looked at", error)}
-
-
-def _explained(
-    workshop: Workshop,
-    model: torch.nn.Module,
-    store: PackedStore,
-    test: SplitReader,
-    kept: Predictions,
-    fitted: Fitted,
-    run: Run,
-) -> dict[str, Any] | None:
-    try:
-        return looking.look(workshop, model, store, test, kept, fitted, run.folder)
-    except optional.FAILURES as error:
-        return {"note": optional.noted("Where the network looked was not found out", error)}
+        return {"note": optional.noted(missed, error)}
 
 
 # ── What belongs to a run ───────────────────────────────────────────────────────────────────────

@@ -63,14 +63,7 @@ def pack(
             refuse_contradictions(facts, samples)
             splitter = Splitter(samples, recipe.split)
             splitter.refuse_early()
-            decoder = Decoder(
-                read=samples.read,
-                steps=steps,
-                facts=facts,
-                deal=splitter.deal,
-                keyed=splitter.by_pixels,
-                may_decline=sorted(may_decline or {}),
-            )
+            decoder = _decoder(samples, steps, facts, splitter, sorted(may_decline or {}))
             assembly = Assembly(
                 recipe=recipe,
                 facts=facts,
@@ -86,6 +79,23 @@ def pack(
                 files.write_json(temporary / "manifest.json", manifest.model_dump(mode="json"))
             shutil.rmtree(between)
     return folder
+
+
+def _decoder(
+    samples: Samples,
+    steps: Sequence[Callable[[Image], Image]],
+    facts: Facts,
+    splitter: Splitter,
+    may_decline: Sequence[int],
+) -> Decoder:
+    return Decoder(
+        read=samples.read,
+        steps=steps,
+        facts=facts,
+        deal=splitter.deal,
+        keyed=splitter.by_pixels,
+        may_decline=may_decline,
+    )
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
+from histoflow import files
 from histoflow.data.chunks import write_chunk
 from histoflow.data.decoding import Decoder, Job, decode
 from histoflow.errors import HistoflowError, TeamError
@@ -57,9 +58,10 @@ def decode_together(
 
     others = processes - 1
     # By a file: down a pipe, what is large would have this process wait until the others have started.
-    with NamedTemporaryFile(prefix="histoflow-") as told:
-        told.write(decoder)
-        told.flush()
+    with NamedTemporaryFile(dir=folder, prefix=".decoder-") as told:
+        with files.storage_errors(folder):
+            told.write(decoder)
+            told.flush()
         given = (Path(told.name), folder, os.getpid())
         executor = ProcessPoolExecutor(others, initializer=_begin, initargs=given, env=_environment())
         try:

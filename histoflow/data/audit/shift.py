@@ -9,7 +9,7 @@ the groups of train and val.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -52,16 +52,15 @@ def _groups(examined: Examined) -> Codes:
     return codes_of(examined.groups, count)
 
 
-def _looks(examined: Examined, places: Codes) -> dict[str, NDArray[Any]]:
+def _measurements(examined: Examined, places: Codes) -> dict[str, NDArray[Any]]:
     """All that is measured of the images at these places."""
     return {name: values[places] for name, values in examined.features.items()} | examined.closer(places)
 
 
-def _families(examined: Examined, places: Codes) -> dict[str, Floats]:
-    looks = _looks(examined, places)
-
+def _families(measurements: Mapping[str, NDArray[Any]]) -> dict[str, Floats]:
     def measured(name: str) -> Floats:
-        return np.asarray(looks[name], np.float64).reshape(len(places), -1)
+        values = measurements[name]
+        return np.asarray(values, np.float64).reshape(len(values), -1)
 
     return {
         "colour": np.hstack([measured("mean"), measured("std"), np.sqrt(measured("histogram"))]),
@@ -75,7 +74,8 @@ def _compare(examined: Examined, groups: Codes, one: SplitName, other: SplitName
     if min(map(len, sides)) < _FEWEST:
         return _answer(f"{one} or {other} has fewer than {_FEWEST} images: too few to compare them.")
     places, two, lone = _two(sides, groups, known=examined.groups is not None)
-    looks = _families(examined, places)
+    measurements = _measurements(examined, places)
+    looks = _families(measurements)
     found = separation(np.hstack(list(looks.values())), two)
     if found is None:
         return _answer(f"{one} and {other} have too few images to compare them.")
@@ -89,7 +89,7 @@ def _compare(examined: Examined, groups: Codes, one: SplitName, other: SplitName
         families={name: area for name, look in looks.items() if (area := separation(look, two))},
         cuts=() if lone else cuts,
         lone=lone,
-        differences=differences(_looks(examined, places), two.second),
+        differences=differences(measurements, two.second),
     )
     return Answer(
         Finding(
@@ -126,7 +126,7 @@ def _random_cuts(examined: Examined, groups: Codes, two: Two) -> list[float]:
     Another cut each time, and none of them the one that was made.
     """
     pool = np.concatenate([some_of(examined, split, _MOST_IN_CUTS) for split in ("train", "val")])
-    looks = np.hstack(list(_families(examined, pool).values()))
+    looks = np.hstack(list(_families(_measurements(examined, pool)).values()))
     codes = np.unique(groups[pool], return_inverse=True)[1]
     there = int(codes.max()) + 1
     sizes = [len(np.unique(two.groups[two.second == side])) for side in (False, True)]
